@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * host.h - a private host: what lies in the arena, and the words for it
+ *
+ * The arena is one memfd mapped at ARENA_BASE in every process that joined; struct host stands at its beginning, all else is
+ * taken from its region. Pointers into the arena are good in every process; pointers to anything else must not be in it.
+ *
+ * Locks (RULES C1, C3): one shard lock (lock.h), then leaf locks, each held for a few instructions and never together:
+ * a slot's table lock. With one shard, everything below that is not marked otherwise is guarded by the shard lock.
+ */
+#ifndef OWNSTACK_HOST_HOST_H
+#define OWNSTACK_HOST_HOST_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+#include "../io/io.h"
+#include "../stack/stack.h"
+#include "../stack/tcp.h"
+
+#define ARENA_BASE	    ((uintptr_t)0x552000000000)
+#define ARENA_BYTES_DEFAULT ((size_t)16 << 30)
+#define HOST_MAGIC	    0x31747368736e776fULL /* "ownshst1" */
+#define HOST_NAME_MAX_BYTES 32
+#define SLOTS_MAX	    16384 /* processes of one host at a time; the arena is sparse */
+#define SLOT_KEEPER	    1	  /* the keeper's own slot; 0 means none */
+
+/* ---- driver role (RULES C5), one 64-bit word: state:2 | thread:32-bit waiter index | slot ---- */
+enum role_state { ROLE_FREE = 0, ROLE_WAITING = 1, ROLE_OUT = 2 };
+
+struct queue {
+	_Atomic uint64_t role;	    /* see drive.c */
+	_Atomic uint64_t activity;  /* bumped at every entry into the library: who computes long stands still */
+	_Atomic uint32_t sleepers;  /* threads asleep without the role */
+	_Atomic uint32_t held;	    /* output is held back (flush rule): the keeper must tick */
+};
+
+struct shard {
+	_Atomic uint32_t lock; /* lock.h */
+	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
+	struct stack *stack;
+};
+
+enum keeper_pace { KEEPER_ASLEEP = 0, KEEPER_SLOW = 1 /* 10 Hz */, KEEPER_TICK = 2 /* 4 ms */ };
+struct keeper_area {
+	struct io_waker waker;
+	_Atomic uint32_t pace;	/* what is wanted of it; who raises it wakes the keeper */
+	_Atomic uint32_t pid;	/* 0: not running */
+};
+
+/* ---- processes ---- */
+enum slot_state { SLOT_FREE = 0, SLOT_FORKING, SLOT_LIVE, SLOT_EXEC_PENDING, SLOT_DEAD };
+
+#define FD_CHUNK 1024
+struct fdent { /* one descriptor number of one process; 16 bytes; changed under the slot's table lock, read without */
+	_Atomic uint64_t file;	/* handle in host->files (generation << 32 | index), 0: not ours */
+	_Atomic uint32_t flags;	/* FDENT_* */
+	_Atomic uint32_t gen;	/* bumped each time the number changes hands */
+};
+enum { FDENT_CLOEXEC = 1, FDENT_EPOLL = 2 /* an epoll fd: the kernel's is under the number */ };
+struct fdchunk {
+	struct fdent ent[FD_CHUNK];
+};
+
+struct slot {
+	_Atomic uint32_t state;
+	_Atomic int32_t pid;
+	uint64_t start_time;		/* field 22 of /proc/PID/stat: pid + start time is a process's name */
+	uint32_t parent;		/* slot, while FORKING */
+	uint32_t uid;
+	_Atomic uint32_t table_lock;	/* leaf lock, holder: waiter index */
+	_Atomic uint64_t n_entries;	/* live fdents */
+	struct waiter *waiters;		/* threads of this process (shard lock) */
+	_Atomic(struct fdchunk *) chunk[1024]; /* 1,048,576 numbers */
+	char comm[16];
+};
+
+/* ---- threads that wait ---- */
+struct waiter { /* one per thread, in host->waiters */
+	struct io_waker waker;
+	uint32_t slot;
+	int32_t tid;
+	struct waiter *next, **prev;	/* slot->waiters */
+	struct watch *watches;		/* of the call it blocks in: freed with it when its process dies */
+	struct waiter *ep_next, **ep_prev; /* epoll->sleepers */
+	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
+	uint8_t on_epoll;
+};
+
+/* ---- open file descriptions ---- */
+enum file_kind { FILE_UNDECIDED = 1, FILE_TCP = 2, FILE_EPOLL = 3 };
+
+struct file {
+	_Atomic uint32_t refs;	/* descriptor numbers in all processes + calls that hold it while unlocked */
+	_Atomic uint32_t numbers; /* descriptor numbers in all processes */
+	uint8_t kind;
+	uint8_t family;		/* 4 or 6 */
+	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
+	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
+	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
+	struct tcb *tcb;
+	struct epoll *ep;
+	struct watch *watches;	/* all who watch it: epoll members and blocked threads */
+	uint64_t rcvtimeo_us, sndtimeo_us; /* 0: none */
+	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
+	struct cell *optlog;	/* UNDECIDED: setsockopts to be replayed */
+	int32_t owner;		/* F_SETOWN */
+	int32_t sig;		/* F_SETSIG */
+	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
+};
+
+/* ---- readiness (ready.h) ---- */
+enum watch_kind { WATCH_THREAD = 1, WATCH_EPOLL = 2 };
+struct watch {
+	struct watch *next, **prev;	/* file->watches */
+	struct file *file;
+	uint32_t events;		/* EPOLL* bits wanted; 0 with ONESHOT spent */
+	uint8_t kind, queued, exclusive, disabled;
+	int32_t fd;			/* epoll: the number it was added under */
+	uint32_t slot;			/* epoll: process that added it (numbers are per process) */
+	uint64_t data;			/* epoll_data */
+	uint32_t pending;		/* bits noted since it was queued */
+	uint32_t flags;			/* EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP as given */
+	struct epoll *ep;
+	struct watch *ready_next, **ready_prev; /* epoll->ready */
+	struct watch *hash_next;	/* epoll->bucket[] */
+	struct waiter *waiter;		/* WATCH_THREAD */
+	struct watch *sibling;		/* WATCH_THREAD: others of the same call */
+};
+
+struct epoll {
+	struct file *file;
+	struct watch *ready, **ready_tail;
+	struct waiter *sleepers;	/* threads in epoll_wait */
+	uint32_t n_watches, n_ready;
+	uint32_t n_buckets;		/* power of two, grows */
+	struct watch **bucket;
+	uint32_t n_kernel;		/* members that are the kernel's */
+	uint32_t turn;			/* whose side fills maxevents first */
+};
+
+/* ---- the host ---- */
+struct host {
+	uint64_t magic, layout_hash; /* joiners with another layout are refused */
+	uint64_t arena_bytes;
+	struct region region;
+	char name[HOST_NAME_MAX_BYTES];
+	uint8_t token[16];	     /* who can read it is a member: the warden asks for it on later requests */
+	uint32_t dev_kind, io_level; /* enum io_kind; io_level forced by OWNSTACK_IO or 0 */
+	char ifname[16];
+	uint8_t listen_both, verbose;
+	uint32_t owner_uid;
+	char pcap_path[128], impair[128];
+	_Alignas(64) struct shard shard;
+	_Alignas(64) struct queue queue;
+	_Alignas(64) struct keeper_area keeper;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks;
+	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
+	_Atomic uint32_t slot_hint;
+	_Atomic uint32_t n_live;	/* slots in use, keeper included */
+	struct slot slot[SLOTS_MAX];
+};
+
+/** host - the arena of the host this process joined, NULL before */
+extern struct host *host;
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * thr.h - a thread inside the library: its loop, its waiter, what it has taken out of the stack and not yet sent
+ *
+ * Process-local, in memory that a fork child does not get (MADV_DONTFORK). thr_self() makes it at a thread's first private
+ * operation. A call into the library looks like this:
+ *
+ *	struct thr *t = thr_enter();            bump activity, note the time; NULL: this process has no slot (see slot.h)
+ *	shard_lock(t);
+ *	... operate on sockets, watches, epolls ...
+ *	thr_leave(t);                           events to watchers, output, unlock, then send and wake
+ *
+ * and one that must wait puts watch_arm() before thr_leave() and drive_wait() after it, then starts over.
+ */
+#ifndef OWNSTACK_HOST_THR_H
+#define OWNSTACK_HOST_THR_H
+
+#include "host.h"
+
+#define THR_WAKES_MAX 64
+struct thr {
+	struct waiter *waiter;	/* in the arena */
+	uint32_t waiter_index, slot;
+	struct io_loop *loop;	/* NULL until it first has to send or wait */
+	usec_t now;		/* read at entry, and after each sleep */
+	uint64_t incarnation;	/* of the process: differs after fork */
+	struct io_waker *wakes[THR_WAKES_MAX];
+	unsigned n_wakes;
+	struct pbuf *tx_done;	/* finished frames, to be handed back under the lock */
+	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on */
+	uint32_t held_frames;
+	usec_t held_since;	/* 0: nothing is held */
+	uint32_t role_held;	/* this thread has the driver role (WAITING or OUT) */
+	uint32_t absence_ewma_us;
+	usec_t out_since;
+	bool may_hold;		/* callers that deliver events (epoll) set it */
+};
+
+/* Depth of critical sections: signal handlers are put off while it is not 0 (RULES C9). preload/ installs the hook. */
+extern _Thread_local volatile int thr_depth __attribute__((tls_model("initial-exec")));
+extern void (*thr_depth0_hook)(void); /* process-local: run handlers that were put off; NULL: none */
+extern volatile bool *thr_signal_pending; /* process-local flag the hook's owner sets, NULL: none */
+
+struct thr *thr_enter(void);
+/** thr_leave() - with the lock held: hand events to watchers, take output unless it may be held back, unlock, send, wake */
+void thr_leave(struct thr *t);
+/** thr_leave_hold() - same, but output stays in the stack: the caller is about to wait and will send with that */
+void thr_leave_hold(struct thr *t);
+/** thr_exit() - the thread ends: role given back, waiter and loop freed. Called from a TLS destructor. */
+void thr_exit(struct thr *t);
+/** thr_fork_child() - forget the parent's thread state */
+void thr_fork_child(void);
+void thr_wake_later(struct thr *t, struct waiter *w);
+
+/* ---- lock.c: the shard lock (RULES C1-C4) ---- */
+void shard_lock(struct thr *t);
+bool shard_trylock(struct thr *t);
+void shard_unlock(struct thr *t); /* thr_leave() calls it; alone only where nothing changed */
+/** gate_close() - exit, _exit, exec: threads of this process inside finish (100 ms at most), new ones wait; gate_open() after a failed exec */
+void gate_close(void);
+void gate_open(void);
+
+/* ---- drive.c: waiting (RULES C5) ---- */
+struct drive_wait {
+	usec_t deadline;	/* CLOCK_MONOTONIC, USEC_NEVER */
+	const sigset_t *mask;
+	struct pollfd *kfds;
+	unsigned n_kfds;
+};
+/**
+ * drive_wait() - sleep until woken, as driver if the role is to be had. No lock held.
+ * @seen:	waiter->waker.word, read under the lock together with the look that found nothing
+ *
+ * Return: > 0: something happened, look again (IO_WAIT_KFD: kfds' revents are filled); 0: deadline passed; -EINTR
+ */
+int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w);
+/** drive_once() - the one try before EAGAIN or a time-out of 0: take in what waits in the queue if the role is to be had. No lock held. */
+void drive_once(struct thr *t);
+
+#endif
