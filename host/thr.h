@@ -76,5 +76,12 @@ struct drive_wait {
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w);
 /** drive_once() - the one try before EAGAIN or a time-out of 0: take in what waits in the queue if the role is to be had. No lock held. */
 void drive_once(struct thr *t);
+/**
+ * drive_keeper() - the keeper's turn (RULES H1): sleeps at the pace wanted of it, drives where nobody does, steps back where
+ * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
+ */
+int drive_keeper(struct thr *t, int epoll_fd);
+/** drive_slot_died() - the role is taken from a dead process */
+void drive_slot_died(struct thr *t, uint32_t slot);
 
 #endif
