@@ -99,12 +99,11 @@ struct file {
 	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
 	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
 	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
-	struct tcb *tcb;
+	struct tcb *tcb;	/* also while UNDECIDED: setsockopt and bind go to both sides, nothing is to be replayed */
 	struct epoll *ep;
 	struct watch *watches;	/* all who watch it: epoll members and blocked threads */
 	uint64_t rcvtimeo_us, sndtimeo_us; /* 0: none */
 	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
-	struct cell *optlog;	/* UNDECIDED: setsockopts to be replayed */
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */

@@ -90,6 +90,10 @@ void drive_once(struct thr *t);
  * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
 int drive_keeper(struct thr *t, int epoll_fd);
+/** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */
+void queue_sleeper_drop(struct waiter *w);
+/** drive_thread_exits() - the role goes back if this thread holds it. No lock held. */
+void drive_thread_exits(struct thr *t);
 /** drive_slot_died() - the role is taken from a dead process */
 void drive_slot_died(struct thr *t, uint32_t slot);
 
