@@ -760,7 +760,6 @@ EACH_HOW(interface_down_counts_errors_and_recovers)
 	if_up(ours);
 	close(r.peer_fd);
 	r.peer_fd = peer_open(r.peer_if);
-	usleep(150000);
 	peer_send(&r, 1, 5);
 	expect_frames(&r, 1, 5);
 	rig_close(&r);
