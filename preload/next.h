@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * next.h - the definitions that come after ours
+ *
+ * libc_next.close is what the program would have called without us: libc's, or that of another preloaded library. Every
+ * member may be called at any time, also before our constructor ran: until then it holds a function that resolves all of
+ * them first. Our own code calls replaced symbols only through it.
+ */
+#ifndef OWNSTACK_PRELOAD_NEXT_H
+#define OWNSTACK_PRELOAD_NEXT_H
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+struct libc_next {
+#define CALL(route, result, name, params, args) result(*name) params;
+#define ALIAS(alias, name)
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+};
+extern struct libc_next libc_next;
+
+/** next_resolve() - look all of them up; once, idempotent, any thread */
+void next_resolve(void);
+
+/**
+ * EXPORT() - head of a function that the program calls in place of libc's
+ *
+ * In C it is own_NAME, so that no header's prototype (transparent unions, nothrow, fortified inlines) is contradicted; the
+ * linker sees NAME.
+ */
+#define EXPORT(result, name, params)                                                     \
+	result own_##name params __asm__(#name) __attribute__((visibility("default"))); \
+	result own_##name params
+
+#endif
