@@ -17,18 +17,27 @@
  */
 #include "preload_priv.h"
 
-#define CALL(route, result, name, params, args) CALL_##route(result, name, params, args)
-#define CALL_BY_FD(result, name, params, args)	 ENTRY(fdtab_lookup(fd) != NULL, result, name, params, args)
-#define CALL_BY_TYPE(result, name, params, args) \
-	ENTRY(own_socket_wanted(domain, type, protocol) && own_join(), result, name, params, args)
-#define CALL_BY_HAND(result, name, params, args)
-#define ALIAS(alias, name)
-#define ENTRY(ours, result, name, params, args)                        \
+#define ENTRY(ours, pass, result, name, params, args)                  \
 	EXPORT(result, name, params)                                  \
 	{                                                             \
 		int saved = errno;                                    \
 		if (likely(!(ours)))                                  \
-			return libc_next.name args;                   \
+			return pass(libc_next.name args);             \
 		return (result)errno_result(sk_##name args, saved);   \
 	}
+#define CALL(route, result, name, params, args)	 CALL_##route(result, name, params, args)
+#define CALL_BY_FD(result, name, params, args)	 ENTRY(fdtab_lookup(fd), , result, name, params, args)
+#define CALL_BY_TYPE(result, name, params, args) \
+	ENTRY(own_socket_wanted(domain, type, protocol) && own_join(), fd_forget, result, name, params, args)
+#define CALL_BY_HAND(result, name, params, args)
+#define ALIAS(alias, name)
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+
+/* A second name may belong to a function of any file of this folder: a jump reaches all of them. */
+#define CALL(route, result, name, params, args)
+#define ALIAS(alias, name)                                                                           \
+	__asm__(".pushsection .text\n\t.globl " #alias "\n\t.type " #alias ", @function\n" #alias ":\n\t" \
+		"jmp own_" #name "\n\t.popsection\n");
 #include "calls.def"

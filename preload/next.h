@@ -38,10 +38,11 @@ void next_resolve(void);
  * EXPORT() - head of a function that the program calls in place of libc's
  *
  * In C it is own_NAME, so that no header's prototype (transparent unions, nothrow, fortified inlines) is contradicted; the
- * linker sees NAME.
+ * linker sees NAME as a second name of it.
  */
-#define EXPORT(result, name, params)                                                     \
-	result own_##name params __asm__(#name) __attribute__((visibility("default"))); \
+#define EXPORT(result, name, params)                                                                  \
+	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
+	result own_##name params;                                                                     \
 	result own_##name params
 
 #endif
