@@ -99,14 +99,27 @@ void sig_scope_begin(struct sig_scope *s);
 /** sig_scope_interrupted() - @restartable: signal(7) restarts this call (not: epoll_wait, poll, select, any with SO_*TIMEO) */
 bool sig_scope_interrupted(const struct sig_scope *s, bool restartable);
 /**
+ * own_defer(), own_undefer() - handlers of the program are put off in between
+ *
+ * Under the shard lock they are anyway. Needed around what must not be left by siglongjmp() nor entered twice by one thread
+ * while the lock is not held: a direction marked busy, registrations. Nests; not around anything that blocks in the kernel.
+ */
+static inline void own_defer(void)
+{
+	thr_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+void own_undefer(void);
+/**
  * own_wait() - drive_wait() for the program's thread: a cancellation point, and exact about signals
  * @scope:	begun when the call was entered
  * @restartable: see above
+ * @cleanup, @arg: undoes what was registered for this wait (takes the lock itself). Run before a handler or cancellation that
+ *		came during the sleep, and only then; so the caller's own undoing must stand a second time. NULL: nothing to undo
  *
- * No lock held. Call it after thr_leave_hold() with everything that a cancelled thread would leak on @cleanup's list.
- * @cleanup, @arg: run if the thread is cancelled while it waits; NULL: none. Watches are disarmed anyway.
+ * No lock held, after thr_leave_hold(); own_defer()'s depth must be 0, or no handler would ever run.
  *
- * Return: > 0 look again, 0 deadline passed, -EINTR the call must end with EINTR
+ * Return: > 0 look again (IO_WAIT_* bits), 0 deadline passed, -EINTR the call must end with EINTR, other negative errno
  */
 int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct sig_scope *scope, bool restartable,
 	     void (*cleanup)(void *), void *arg);
@@ -115,10 +128,10 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
  * @deadline:	CLOCK_MONOTONIC, USEC_NEVER
  * @exclusive:	one waiter is woken per event (accept)
  *
- * Shard lock held at entry, by *@t; at return it is held again (*@t may have changed: read it anew). @f stays referenced
- * meanwhile and may be without a number afterwards. -EBUSY of tcp_*_begin() is waited for the same way.
+ * Shard lock held at entry, by *@t; at return it is held again (*@t may have changed: read it anew). @f is referenced
+ * meanwhile. -EBUSY of tcp_*_begin() is waited for the same way.
  *
- * Return: 0 look again, -EAGAIN deadline passed, -EINTR, -ENOMEM
+ * Return: 0 look again, -EAGAIN deadline passed, -EINTR, -ENOMEM, -EBADF: @f is gone, do not touch it
  */
 int file_wait(struct thr **t, struct file *f, uint32_t events, bool exclusive, usec_t deadline,
 	      const struct sig_scope *scope, bool restartable);
