@@ -31,6 +31,13 @@ struct libc_next {
 };
 extern struct libc_next libc_next;
 
+/* Our own definitions, by the names C knows them under */
+#define CALL(route, result, name, params, args) result own_##name params;
+#define ALIAS(alias, name)
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+
 /** next_resolve() - look all of them up; once, idempotent, any thread */
 void next_resolve(void);
 
@@ -42,7 +49,6 @@ void next_resolve(void);
  */
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
-	result own_##name params;                                                                     \
 	result own_##name params
 
 #endif
