@@ -413,7 +413,7 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 		return -ENODEV;
 	for (;;) {
 		struct io_wait iw = { .rx = t->role, .block = true, .wake_seen = seen, .deadline = w->deadline,
-				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds };
+				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_stay = w->kfds_stay };
 		struct pbuf *out;
 		int r;
 
@@ -514,7 +514,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 {
 	static struct keeper_look look; /* one keeper, one thread */
 	struct pollfd kfd = { .fd = epoll_fd, .events = POLLIN };
-	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1 };
+	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_stay = true };
 	struct pbuf *out = NULL;
 	uint64_t role;
 	int r;

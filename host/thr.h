@@ -75,6 +75,7 @@ struct drive_wait {
 	const sigset_t *mask;
 	struct pollfd *kfds;
 	unsigned n_kfds;
+	bool kfds_stay;		/* as in struct io_wait: same descriptors as last time, polls may be left armed */
 };
 /**
  * drive_wait() - sleep until woken, as driver if the role is to be had. No lock held.
