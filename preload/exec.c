@@ -163,14 +163,14 @@ static void exec_begin(struct exec_try *x)
 		x->ret_inherit = x->inherit;
 	}
 	gate_close();
-	atomic_store(&host->slot[x->slot].state, SLOT_EXEC_PENDING);
+	slot_exec_prepare();
 }
 
 static void exec_failed(const struct exec_try *x)
 {
 	if (!x->slot)
 		return;
-	atomic_store(&host->slot[x->slot].state, SLOT_LIVE);
+	slot_exec_failed();
 	gate_open();
 }
 

@@ -145,6 +145,10 @@ EXPORT(int, close, (int fd))
 {
 	int saved = errno;
 
+	if (unlikely(host_fd_is_ours(fd)) && !slot_is_vfork_child()) {
+		errno = EBADF; /* a loop over all numbers: the library's own are not there */
+		return -1;
+	}
 	if (likely(!fd_is_ours(fd)))
 		return libc_next.close(fd);
 	return (int)errno_result(fd_close_private(fd), saved);
@@ -157,12 +161,10 @@ static void range_private(unsigned int first, unsigned int last, bool cloexec)
 	int fd = first > INT_MAX ? -1 : fdtab_next(slot, (int)first);
 
 	for (; fd >= 0 && (unsigned int)fd <= last; fd = fd == INT_MAX ? -1 : fdtab_next(slot, fd + 1)) {
-		struct fdent *e = fdtab_lookup(fd);
-
-		if (!cloexec)
+		if (cloexec)
+			fdtab_cloexec(fd, true);
+		else
 			fd_close_private(fd);
-		else if (e)
-			atomic_fetch_or(&e->flags, FDENT_CLOEXEC);
 	}
 }
 
@@ -316,7 +318,6 @@ static int fcntl_file(int fd, struct file *f, int cmd, long arg)
 
 static int fcntl_private(int fd, int cmd, long arg)
 {
-	struct fdent *e = fdtab_lookup(fd);
 	struct file *f;
 	int r;
 
@@ -328,10 +329,8 @@ static int fcntl_private(int fd, int cmd, long arg)
 		return (int)kernel_result(libc_next.fcntl(fd, cmd));
 	case F_SETFD:
 		r = (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
-		if (r == 0 && e && (arg & FD_CLOEXEC))
-			atomic_fetch_or(&e->flags, FDENT_CLOEXEC);
-		else if (r == 0 && e)
-			atomic_fetch_and(&e->flags, ~(uint32_t)FDENT_CLOEXEC);
+		if (r == 0)
+			fdtab_cloexec(fd, arg & FD_CLOEXEC);
 		return r;
 	default:
 		f = file_take(fd);
@@ -415,7 +414,6 @@ static int set_status(struct file *f, uint32_t bit, const void *arg)
 static int ioctl_private(int fd, unsigned long request, void *arg)
 {
 	struct file *f = file_take(fd);
-	struct fdent *e = fdtab_lookup(fd);
 	size_t value = 0;
 	int r = 1;
 
@@ -438,10 +436,8 @@ static int ioctl_private(int fd, unsigned long request, void *arg)
 		goto done;
 	if (r >= 0) {
 		r = (int)kernel_result(libc_next.ioctl(fd, request, arg));
-		if (r == 0 && e && request == FIOCLEX)
-			atomic_fetch_or(&e->flags, FDENT_CLOEXEC);
-		if (r == 0 && e && request == FIONCLEX)
-			atomic_fetch_and(&e->flags, ~(uint32_t)FDENT_CLOEXEC);
+		if (r == 0 && (request == FIOCLEX || request == FIONCLEX))
+			fdtab_cloexec(fd, request == FIOCLEX);
 	}
 done:
 	file_put(f);

@@ -21,6 +21,8 @@
 static void fork_child(uint32_t slot)
 {
 	thr_fork_child();
+	gate_open(); /* a thread of the parent may have been about to end it */
+	signal_fork_child();
 	cancel_fork_child();
 	join_fork_child();
 	if (slot) {

@@ -119,6 +119,15 @@ static enum join_state join(void)
 	return JOIN_DONE;
 }
 
+/* A child with nothing to share, or made by a clone() that we did not see. */
+static bool register_late(void)
+{
+	if (slot_register() < 0)
+		return false;
+	host_fork_child();
+	return true;
+}
+
 bool own_join(void)
 {
 	int saved = errno;
@@ -126,7 +135,7 @@ bool own_join(void)
 	if (likely(join_state == JOIN_DONE)) {
 		if (unlikely(slot_is_vfork_child()))
 			return false;
-		return slot_self() || slot_register() >= 0; /* 0: made by a clone() that we did not see */
+		return slot_self() || register_late();
 	}
 	if (join_state == JOIN_KERNEL)
 		return false;

@@ -266,6 +266,13 @@ void signal_init(void)
 	unlock_writers(&mask);
 }
 
+void signal_fork_child(void)
+{
+	atomic_store(&table_lock, 0);
+	atomic_store(&n_deferred, sig_self.deferred.sig != 0);
+	pending = sig_self.deferred.sig != 0;
+}
+
 /* ---- the calls ---- */
 
 EXPORT(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old))

@@ -26,7 +26,8 @@ extern _Thread_local struct sig_thread sig_self;
 bool user_copy_fixup(void *uctx);
 /** sig_run_deferred() - depth is 0: run what was put off */
 void sig_run_deferred(void);
-/** cancel_fork_child() - the other threads are not here */
+/** signal_fork_child(), cancel_fork_child() - the other threads are not here */
+void signal_fork_child(void);
 void cancel_fork_child(void);
 
 #endif
