@@ -98,18 +98,10 @@ struct sig_scope {
 void sig_scope_begin(struct sig_scope *s);
 /** sig_scope_interrupted() - @restartable: signal(7) restarts this call (not: epoll_wait, poll, select, any with SO_*TIMEO) */
 bool sig_scope_interrupted(const struct sig_scope *s, bool restartable);
-/**
- * own_defer(), own_undefer() - handlers of the program are put off in between
- *
- * Under the shard lock they are anyway. Needed around what must not be left by siglongjmp() nor entered twice by one thread
- * while the lock is not held: a direction marked busy, registrations. Nests; not around anything that blocks in the kernel.
+/*
+ * thr_defer(), thr_undefer() (thr.h): needed also in preload/ around what must not be left by siglongjmp() nor entered twice
+ * by one thread while the lock is not held: a direction marked busy, registrations. Not around what blocks in the kernel.
  */
-static inline void own_defer(void)
-{
-	thr_depth++;
-	atomic_signal_fence(memory_order_seq_cst);
-}
-void own_undefer(void);
 /**
  * own_wait() - drive_wait() for the program's thread: a cancellation point, and exact about signals
  * @scope:	begun when the call was entered
@@ -117,7 +109,7 @@ void own_undefer(void);
  * @cleanup, @arg: undoes what was registered for this wait (takes the lock itself). Run before a handler or cancellation that
  *		came during the sleep, and only then; so the caller's own undoing must stand a second time. NULL: nothing to undo
  *
- * No lock held, after thr_leave_hold(); own_defer()'s depth must be 0, or no handler would ever run.
+ * No lock held, after thr_leave_hold(); thr_defer()'s depth must be 0, or no handler would ever run.
  *
  * Return: > 0 look again (IO_WAIT_* bits), 0 deadline passed, -EINTR the call must end with EINTR, other negative errno
  */

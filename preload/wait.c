@@ -106,13 +106,6 @@ bool sig_scope_interrupted(const struct sig_scope *s, bool restartable)
 	return restartable ? sig_self.norestart != s->norestart : sig_self.ran != s->ran;
 }
 
-void own_undefer(void)
-{
-	atomic_signal_fence(memory_order_seq_cst);
-	if (--thr_depth == 0)
-		sig_run_deferred();
-}
-
 /* ---- sleeping ---- */
 
 static int sleep_deferred(struct thr *t, uint32_t seen, struct drive_wait *w, const struct sig_scope *scope,
@@ -140,11 +133,11 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
 
 	if (!cancel_self.prev)
 		cancel_enlist();
-	own_defer();
+	thr_defer();
 	r = sleep_deferred(t, seen, w, scope, restartable);
 	if ((sig_self.deferred.sig || atomic_load(&cancel_self.cancelled)) && cleanup)
 		cleanup(arg);
-	own_undefer();
+	thr_undefer();
 	if (atomic_exchange(&cancel_self.cancelled, false)) {
 		pthread_testcancel();
 		/* Still here: cancellation is disabled, and glibc keeps it pending for the next point that is not ours. */

@@ -9,6 +9,13 @@ _Thread_local volatile int thr_depth __attribute__((tls_model("initial-exec")));
 void (*thr_depth0_hook)(void);
 volatile bool *thr_signal_pending;
 
+void thr_undefer(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (--thr_depth == 0 && *thr_signal_pending)
+		thr_depth0_hook();
+}
+
 bool slot_is_vfork_child(void)
 {
 	return false;

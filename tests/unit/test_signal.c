@@ -54,14 +54,14 @@ Test(signal, outside_runs_at_once)
 Test(signal, inside_runs_when_the_depth_is_zero_again)
 {
 	install(SIGUSR1, 0);
-	own_defer();
-	own_defer();
+	thr_defer();
+	thr_defer();
 	sigqueue(getpid(), SIGUSR1, (union sigval){ .sival_int = 42 });
 	cr_assert_eq(n_ran, 0);
 	cr_assert(blocked(SIGTERM), "the kernel keeps the next ones");
-	own_undefer();
+	thr_undefer();
 	cr_assert_eq(n_ran, 0);
-	own_undefer();
+	thr_undefer();
 	cr_assert_eq(n_ran, 1);
 	cr_assert_eq(value_seen, 42);
 	cr_assert_neq(rip_seen, 0);
@@ -76,13 +76,13 @@ Test(signal, several_inside_all_run_each_once)
 	install(SIGUSR1, 0);
 	install(SIGUSR2, 0);
 	install(SIGRTMIN + 3, 0);
-	own_defer();
+	thr_defer();
 	raise(SIGUSR1);
 	raise(SIGUSR2);
 	for (int i = 0; i < 3; i++)
 		sigqueue(getpid(), SIGRTMIN + 3, (union sigval){ .sival_int = i });
 	cr_assert_eq(n_ran, 0);
-	own_undefer();
+	thr_undefer();
 	cr_assert_eq(n_ran, 5, "%d", n_ran);
 	for (int i = 0, next = 0; i < 5; i++)
 		if (order[i] == SIGRTMIN + 3)
@@ -100,9 +100,9 @@ Test(signal, deferred_handler_may_jump_away)
 {
 	own_signal(SIGUSR1, jumper);
 	if (!sigsetjmp(back, 1)) {
-		own_defer();
+		thr_defer();
 		raise(SIGUSR1);
-		own_undefer();
+		thr_undefer();
 		cr_assert_fail("handler did not run");
 	}
 	cr_assert_eq(thr_depth, 0);
@@ -145,9 +145,9 @@ Test(signal, reset_hand_runs_once, .signal = SIGUSR1)
 	struct sigaction old;
 
 	install(SIGUSR1, (int)SA_RESETHAND);
-	own_defer();
+	thr_defer();
 	raise(SIGUSR1);
-	own_undefer();
+	thr_undefer();
 	cr_assert_eq(n_ran, 1);
 	cr_assert_eq(own_sigaction(SIGUSR1, NULL, &old), 0);
 	cr_assert_eq(old.sa_handler, SIG_DFL);

@@ -78,9 +78,9 @@ Test(usercopy, fault_under_the_lock_gives_efault)
 {
 	char to[64];
 
-	own_defer();
+	thr_defer();
 	cr_assert_eq(user_copy(to, (void *)16, 64), -EFAULT);
-	own_undefer();
+	thr_undefer();
 }
 
 static volatile int *volatile nowhere = (volatile int *)16;
