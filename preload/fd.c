@@ -287,8 +287,8 @@ static int fcntl_file(int fd, struct file *f, int cmd, long arg)
 	switch (cmd) {
 	case F_GETFL:
 		return f->kind == FILE_EPOLL ? (int)kernel_result(libc_next.fcntl(fd, F_GETFL)) : (int)(O_RDWR | f->status);
-	case F_SETFL:
-		if (kernel_too)
+	case F_SETFL: /* a listener's kernel socket never blocks: accept() asks both sides */
+		if (kernel_too && !f->kernel_listens)
 			r = (int)kernel_result(libc_next.fcntl(fd, F_SETFL, arg));
 		if (r == 0)
 			f->status = (uint32_t)arg & STATUS_SETTABLE;
@@ -432,7 +432,7 @@ static int ioctl_private(int fd, unsigned long request, void *arg)
 	}
 	if (request == FIONBIO || request == FIOASYNC)
 		r = set_status(f, request == FIONBIO ? O_NONBLOCK : O_ASYNC, arg);
-	if (r == 0 && f->kind == FILE_TCP && !f->kernel_listens)
+	if (r == 0 && f->kind == FILE_TCP && (!f->kernel_listens || request == FIONBIO))
 		goto done;
 	if (r >= 0) {
 		r = (int)kernel_result(libc_next.ioctl(fd, request, arg));
