@@ -50,7 +50,11 @@ struct keeper_area {
 };
 
 /* ---- processes ---- */
-enum slot_state { SLOT_FREE = 0, SLOT_FORKING, SLOT_LIVE, SLOT_EXEC_PENDING, SLOT_DEAD };
+/*
+ * FREE -> LIVE (join) or FORKING (reserved by a parent) -> LIVE -> DEAD -> FREE; an exec goes LIVE -> EXEC_PENDING (hook) ->
+ * EXEC_DROP (keeper drops FD_CLOEXEC numbers) -> EXECED, and ADOPTED while a new image takes the table over; see slot.c
+ */
+enum slot_state { SLOT_FREE = 0, SLOT_FORKING, SLOT_LIVE, SLOT_EXEC_PENDING, SLOT_DEAD, SLOT_EXEC_DROP, SLOT_EXECED, SLOT_ADOPTED };
 
 #define FD_CHUNK 1024
 struct fdent { /* one descriptor number of one process; 16 bytes; changed under the slot's table lock, read without */
@@ -60,17 +64,20 @@ struct fdent { /* one descriptor number of one process; 16 bytes; changed under 
 };
 enum { FDENT_CLOEXEC = 1, FDENT_EPOLL = 2 /* an epoll fd: the kernel's is under the number */ };
 struct fdchunk {
+	uint32_t slot, index;	/* where it hangs: written under fdchunk_lock, so that a repair finds the ones that do not */
+	uint64_t pad;
 	struct fdent ent[FD_CHUNK];
 };
 
 struct slot {
 	_Atomic uint32_t state;
-	_Atomic int32_t pid;
-	uint64_t start_time;		/* field 22 of /proc/PID/stat: pid + start time is a process's name */
+	_Atomic int32_t pid;		/* 0: free to claim; negative: reserved by that thread for a fork */
+	_Atomic uint64_t start_time;		/* field 22 of /proc/PID/stat: pid + start time is a process's name */
 	uint32_t parent;		/* slot, while FORKING */
 	uint32_t uid;
-	_Atomic uint32_t table_lock;	/* leaf lock, holder: waiter index */
+	_Atomic uint32_t table_lock;	/* leaf lock (leaf.h) */
 	_Atomic uint64_t n_entries;	/* live fdents */
+	_Atomic uint32_t chunk_top;	/* all chunks in use are below */
 	struct waiter *waiters;		/* threads of this process (shard lock) */
 	_Atomic(struct fdchunk *) chunk[1024]; /* 1,048,576 numbers */
 	char comm[16];
@@ -160,8 +167,12 @@ struct host {
 	_Alignas(64) struct keeper_area keeper;
 	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks;
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
-	_Atomic uint32_t slot_hint;
+	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */
+	_Atomic uint32_t slot_top;	/* slots ever used are below */
+	_Atomic uint32_t slot_changes;	/* bumped where a slot changes hands: the keeper looks at all of them */
 	_Atomic uint32_t n_live;	/* slots in use, keeper included */
+	struct netdev_caps dev_caps;
+	uint32_t spin_us, leak_v6;
 	struct slot slot[SLOTS_MAX];
 };
 

@@ -13,28 +13,70 @@
 uint32_t slot_self(void);
 /** slot_is_vfork_child() - getpid() differs from the slot's: we run in our parent's memory and must change nothing (160 ns) */
 bool slot_is_vfork_child(void);
-int slot_register(void);	/* this process takes a slot of its own; index or -ENOSPC */
-uint64_t slot_start_time(pid_t pid); /* field 22 of /proc/PID/stat, 0: no such process */
-/** slot_alive() - pid exists and is the same process; also tells a stopped one */
-enum slot_life { SLOT_GONE, SLOT_RUNS, SLOT_STOPPED } slot_life(uint32_t slot);
+int slot_register(void);	/* this process takes a slot of its own; index, -ENOSPC, or -ENOMEM where the page cannot be had */
+int slot_register_keeper(void);	/* same, at SLOT_KEEPER, which must be free */
+void slot_unregister(void);	/* gives the slot back; its table is empty, its threads have left */
+uint64_t slot_start_time(pid_t pid); /* field 22 of /proc/PID/stat, 0: no such process, or no /proc. pid 0: this process */
+/** slot_life() - pid exists and is the same process; also tells a stopped one */
+enum slot_life { SLOT_GONE, SLOT_RUNS, SLOT_STOPPED };
+enum slot_life slot_life(uint32_t slot);
+/** slot_changed() - tell the keeper to look at the slots */
+void slot_changed(void);
 
 /* fork: prepare in the parent (no shard lock), then one of the others */
 int slot_fork_prepare(uint32_t *ret_child);	/* copies the table, references go up; 0 with *ret_child 0: nothing to share */
 void slot_fork_parent(uint32_t child, pid_t pid); /* pid < 0: fork failed, undo */
 void slot_fork_child(uint32_t child);
 
-/** slot_drop() - process is gone: references dropped, watches and frames freed, sockets finished as a kernel would. Takes the shard lock in pieces. */
+/* exec: prepare right before, with the gate closed; failed when execve came back */
+void slot_exec_prepare(void);
+void slot_exec_failed(void);
+/**
+ * slot_exec_adopt() - in a new image that has registered: take over the table the old image left
+ *
+ * Numbers that had FD_CLOEXEC, or are no socket any more, are dropped. The old slot is DEAD afterwards.
+ * Return: how many numbers were taken over, 0 where there was no old image
+ */
 struct thr;
+int slot_exec_adopt(struct thr *t);
+/** slot_exec_drop() - keeper: the exec of @slot has happened, its FD_CLOEXEC numbers go */
+void slot_exec_drop(struct thr *t, uint32_t slot);
+
+/** slot_drop() - process is gone: references dropped, watches and frames freed, sockets finished as a kernel would. Takes the shard lock in pieces. */
 void slot_drop(struct thr *t, uint32_t slot);
 
 /* ---- descriptor table of this process (fdtab.c) ---- */
-/** fdtab_lookup() - entry of @fd in our table, NULL: not ours. Two loads, no lock. */
+/** fdtab_lookup() - entry of @fd in our table, NULL: not ours. Three loads, no lock. */
 struct fdent *fdtab_lookup(int fd);
-/** fdtab_set() - number @fd now means @file (refs and numbers go up); what it meant before is returned to be unref'ed */
+/**
+ * fdtab_set() - number @fd now means @file (refs and numbers go up); what it meant before is returned to be unref'ed
+ * @ret_old:	NULL where it meant nothing
+ *
+ * Return: 0, -EBADF: number out of range, -ENOMEM: arena full, -ESRCH: no slot
+ */
 int fdtab_set(int fd, struct file *file, uint32_t flags, struct file **ret_old);
 /** fdtab_clear() - number is no longer ours: gives the reference it held, NULL: it was not */
 struct file *fdtab_clear(int fd);
+/** fdtab_cloexec() - F_SETFD and FIOCLEX: set or clear FD_CLOEXEC of a number that is ours; -EBADF */
+int fdtab_cloexec(int fd, bool on);
 /** fdtab_next() - next number >= @from that is ours, -1 */
 int fdtab_next(uint32_t slot, int from);
+
+/* For slot.c: tables of other slots */
+enum fdtab_which { FDTAB_ALL, FDTAB_CLOEXEC, FDTAB_NOT_SOCKET };
+/** fdtab_copy() - all entries of @from into the empty table of @to, references go up. -ENOMEM: *@to has a part of them */
+int fdtab_copy(uint32_t to, uint32_t from);
+/** fdtab_move() - hang the chunks of @from into the empty table of @to */
+void fdtab_move(uint32_t to, uint32_t from);
+/** fdtab_drop() - entries of @slot go, 64 at a time under the shard lock, then (FDTAB_ALL) their memory */
+void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which);
+
+/** slot_self_page() - process-local, wiped by fork */
+struct slot_self_page {
+	uint32_t index;
+	int32_t pid;
+	struct slot *slot;
+};
+extern struct slot_self_page *slot_self_page;
 
 #endif

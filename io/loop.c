@@ -125,6 +125,9 @@ void io_loop_abandon(struct io_loop *l)
 	sys_close(l->wake_fd);
 	sys_close(l->dev_fd);
 	pcap_close(l->pcap);
+	impair_free_frame(l->impair_lent);
+	impair_close(l->impair_rx);
+	impair_close(l->impair_tx);
 	sys_munmap(l, l->self_bytes);
 }
 

@@ -22,7 +22,7 @@
  * A stride of an odd number of cache lines: buffers that all began at the same place of a page would fight for the same
  * few lines of the first-level cache, since most frames fill only the front of theirs.
  */
-#define LANDING_N	     32 /* a power of two: they are also the entries of the buffer ring */
+#define LANDING_N	     16 /* a power of two: entries of the buffer ring too. 32 cost 64 KiB frames a third (docs/io.md) */
 #define LANDING_STRIDE	     (65u * 1024 + 64)
 #define LANDING_BYTES	     (LANDING_N * (size_t)LANDING_STRIDE)
 _Static_assert(FRAME_MAX_BYTES <= LANDING_STRIDE, "any frame fits a landing buffer");

@@ -28,7 +28,7 @@
 #include "sys.h"
 #include "uring.h"
 
-#define SQ_ENTRIES	256
+#define SQ_ENTRIES	64 /* twice what the flush rule holds back; small, since slots and entries are walked through in turn */
 #define CQ_ENTRIES	4096
 #define RX_BATCH_FIRST	4   /* reads of the first NOWAIT batch: a lone frame costs three vain ones of 70 ns */
 #define RX_BATCH_MORE	16
@@ -594,8 +594,8 @@ static int ring_turn(struct io_loop *l, struct io_wait *w)
 		waker_sleep_end(l->waker);
 	n = ring_reap(l);
 	bits = ring_bits(l, w);
-	if (e == -EINTR)
-		return -EINTR;
+	if (e < 0 && e != -ETIME && e != -EBUSY && e != -EAGAIN) /* -EINTR; -EEXIST: not the thread that opened the loop */
+		return e;
 	if (bits)
 		return bits;
 	if (!w->block)

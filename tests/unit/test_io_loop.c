@@ -14,10 +14,12 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../../io/io.h"
@@ -59,7 +61,7 @@ static void if_up(const char *name)
 	struct ifreq ifr = { 0 };
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-	strncpy(ifr.ifr_name, name, sizeof(ifr.ifr_name) - 1);
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
 	cr_assert_eq(ioctl(fd, SIOCGIFFLAGS, &ifr), 0);
 	ifr.ifr_flags |= IFF_UP | IFF_NOARP;
 	cr_assert_eq(ioctl(fd, SIOCSIFFLAGS, &ifr), 0);
@@ -304,5 +306,461 @@ EACH_HOW(wake_from_another_process_ends_the_sleep)
 		cr_assert_lt(io_now(), w.deadline);
 		waitpid(pid, NULL, 0);
 	}
+	rig_close(&r);
+}
+
+EACH_HOW(wakes_by_the_thousand_none_lost)
+{
+	enum { N = 3000 };
+	struct rig r = rig_open(how);
+	uint32_t *seen_by_waker = (uint32_t *)(r.waker + 1); /* the owner's answer, in the shared page */
+	pid_t pid;
+
+	drain(&r);
+	pid = fork();
+	if (pid == 0) { /* each wake only after the one before was taken: a lost one stops both */
+		for (uint32_t i = 0; i < N; i++) {
+			io_wake(r.waker);
+			for (unsigned spin = 0; __atomic_load_n(seen_by_waker, __ATOMIC_ACQUIRE) != i + 1; spin++)
+				if (spin > 1000)
+					sched_yield();
+		}
+		_exit(0);
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		struct io_wait w = { .rx = true, .block = true, .wake_seen = i, .deadline = io_now() + SEC(5) };
+
+		cr_assert(io_loop_wait(r.l, &w) & IO_WAIT_WAKE, "wake %u", i);
+		cr_assert_eq(waker_word(r.waker), i + 1);
+		__atomic_store_n(seen_by_waker, i + 1, __ATOMIC_RELEASE);
+	}
+	waitpid(pid, NULL, 0);
+	rig_close(&r);
+}
+
+EACH_HOW(wake_before_the_wait_ends_it_at_once)
+{
+	struct rig r = rig_open(how);
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + SEC(5) };
+
+	drain(&r);
+	io_wake(r.waker);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_WAKE);
+	w.wake_seen = waker_word(r.waker);
+	w.deadline = io_now() + MSEC(30);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0, "a wake is reported once");
+	cr_assert_geq(io_now(), w.deadline);
+	rig_close(&r);
+}
+
+/* ---- the receive and the role ---- */
+
+EACH_HOW(without_the_role_frames_stay_in_the_queue)
+{
+	struct rig r = rig_open(how);
+	struct io_wait w = { .rx = false, .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + MSEC(30) };
+	uint8_t buf[200];
+	int left = 0;
+
+	drain(&r); /* the receive is armed now */
+	peer_send(&r, 0, 5);
+	io_loop_flush(r.l); /* takes nothing in */
+	cr_assert_eq(io_loop_wait(r.l, &w), 0, "cancelled together with the wait");
+	w.block = false;
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	while (read(r.queue_fd, buf, sizeof(buf)) > 0) /* another thread with the role would find */
+		left++;
+	cr_assert_eq(left, 5, "%d of 5 left", left);
+	peer_send(&r, 100, 40);
+	expect_frames(&r, 100, 40); /* and with the role again, all arrive */
+	rig_close(&r);
+}
+
+EACH_HOW(one_look_does_not_sleep)
+{
+	struct rig r = rig_open(how);
+	struct io_wait w = { .rx = true, .block = false, .wake_seen = waker_word(r.waker), .deadline = USEC_NEVER };
+	struct io_stats before, after;
+
+	drain(&r);
+	io_loop_stats(r.l, &before);
+	for (int i = 0; i < 10; i++)
+		cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	io_loop_stats(r.l, &after);
+	if (how->level != IO_LEVEL_POLL)
+		cr_assert_leq(after.enters - before.enters, 1, "an armed ring is looked at without a system call");
+	peer_send(&r, 7, 3);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_RX);
+	expect_frames(&r, 7, 3);
+	rig_close(&r);
+}
+
+/* ---- time and signals ---- */
+
+static volatile sig_atomic_t n_alarms;
+static void on_alarm(int sig)
+{
+	(void)sig;
+	n_alarms++;
+}
+
+EACH_HOW(deadline_is_kept)
+{
+	struct rig r = rig_open(how);
+	usec_t start;
+
+	drain(&r);
+	for (int i = 0; i < 5; i++) {
+		start = io_now();
+		cr_assert_eq(wait_rx(&r, MSEC(20)), 0);
+		cr_assert_geq(io_now() - start, MSEC(20));
+		cr_assert_lt(io_now() - start, SEC(2));
+	}
+	rig_close(&r);
+}
+
+EACH_HOW(signal_handler_interrupts_the_sleep)
+{
+	struct rig r = rig_open(how);
+	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval it = { .it_value.tv_usec = 20000 };
+	struct cell *c;
+	struct pbuf *p;
+
+	drain(&r);
+	sigaction(SIGALRM, &sa, NULL);
+	for (int i = 0; i < 4; i++) {
+		if (i & 1) { /* with something to submit, the kernel's return value hides the signal */
+			p = pbuf_make(0, 0, &c);
+			io_loop_tx(r.l, p);
+		}
+		n_alarms = 0;
+		setitimer(ITIMER_REAL, &it, NULL);
+		cr_assert_eq(wait_rx(&r, SEC(5)), -EINTR, "round %d", i);
+		cr_assert_eq(n_alarms, 1);
+	}
+	rig_close(&r);
+}
+
+EACH_HOW(mask_of_the_wait_lets_the_signal_in)
+{
+	struct rig r = rig_open(how);
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker) };
+	struct sigaction sa = { .sa_handler = on_alarm };
+	sigset_t blocked, none;
+
+	drain(&r);
+	sigaction(SIGALRM, &sa, NULL);
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGALRM);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	n_alarms = 0;
+	raise(SIGALRM);
+	w.deadline = io_now() + MSEC(20);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0, "without a mask it stays blocked");
+	cr_assert_eq(n_alarms, 0);
+	w.mask = &none;
+	w.deadline = io_now() + SEC(5);
+	cr_assert_eq(io_loop_wait(r.l, &w), -EINTR);
+	cr_assert_eq(n_alarms, 1);
+	rig_close(&r);
+}
+
+/* ---- descriptors of the application ---- */
+
+EACH_HOW(kfds_report_and_let_go)
+{
+	struct rig r = rig_open(how);
+	struct pollfd k[2];
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = k, .n_kfds = 2 };
+	int a[2], b[2];
+	char c;
+
+	drain(&r);
+	cr_assert_eq(pipe(a), 0);
+	cr_assert_eq(pipe(b), 0);
+	k[0] = (struct pollfd){ .fd = a[0], .events = POLLIN };
+	k[1] = (struct pollfd){ .fd = b[0], .events = POLLIN };
+	for (int i = 0; i < 3; i++) {
+		w.deadline = io_now() + MSEC(10);
+		cr_assert_eq(io_loop_wait(r.l, &w), 0);
+		cr_assert_eq(write(b[1], "x", 1), 1);
+		w.deadline = io_now() + SEC(5);
+		for (int again = 0; again < 2; again++) { /* level-triggered: not consumed, it shows again */
+			cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+			cr_assert(k[0].revents == 0 && k[1].revents == POLLIN);
+		}
+		cr_assert_eq(read(b[0], &c, 1), 1);
+	}
+	close(a[0]); /* its poll must not keep the file open: the writer would not learn */
+	signal(SIGPIPE, SIG_IGN);
+	cr_assert_eq(write(a[1], "x", 1), -1);
+	cr_assert_eq(errno, EPIPE);
+	w.deadline = io_now() + SEC(5);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+	cr_assert_eq(k[0].revents, POLLNVAL);
+	rig_close(&r);
+}
+
+EACH_HOW(kfds_that_stay_cost_no_more_calls)
+{
+	struct rig r = rig_open(how);
+	struct pollfd k = { .events = POLLIN };
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1, .kfds_stay = true };
+	struct io_stats before, after;
+	int p[2];
+	char c;
+
+	drain(&r);
+	cr_assert_eq(pipe(p), 0);
+	k.fd = p[0];
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	io_loop_stats(r.l, &before);
+	for (uint32_t i = 0; i < 10; i++) {
+		w.deadline = io_now() + SEC(5);
+		peer_send(&r, i, 1);
+		cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_RX);
+		io_loop_stats(r.l, &after);
+		expect_frames(&r, i, 1);
+	}
+	if (how->level == IO_LEVEL_FULL)
+		cr_assert_leq(after.enters - before.enters, 10, "one enter a wait");
+	cr_assert_eq(write(p[1], "x", 1), 1);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+	cr_assert_eq(k.revents, POLLIN);
+	cr_assert_eq(read(p[0], &c, 1), 1);
+	w.deadline = io_now() + MSEC(10);
+	int got = io_loop_wait(r.l, &w);
+	cr_assert(got == 0 || got == IO_WAIT_KFD, "%d", got); /* a left-over event may be stale, once */
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	rig_close(&r);
+}
+
+EACH_HOW(kfds_by_the_hundred)
+{
+	enum { N = 300 }; /* more than the submission queue holds */
+	struct rig r = rig_open(how);
+	static struct pollfd k[N];
+	static int in[N];
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = k, .n_kfds = N };
+
+	drain(&r);
+	for (int i = 0; i < N; i++) {
+		int p[2];
+
+		cr_assert_eq(pipe(p), 0);
+		k[i] = (struct pollfd){ .fd = p[0], .events = POLLIN };
+		in[i] = p[1];
+	}
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	for (int i = 0; i < N; i += 37)
+		cr_assert_eq(write(in[i], "x", 1), 1);
+	w.deadline = io_now() + SEC(5);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+	for (int i = 0; i < N; i++)
+		cr_assert_eq(k[i].revents, i % 37 ? 0 : POLLIN, "%d", i);
+	rig_close(&r);
+}
+
+/* ---- what a program must not trip over ---- */
+
+static int fds_open_below(int limit)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < limit; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+EACH_HOW(loop_leaves_low_descriptors_alone)
+{
+	struct rig r = rig_open(how);
+	struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+				     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET };
+	int low, all, e;
+
+	io_loop_close(r.l);
+	low = fds_open_below(1000);
+	all = fds_open_below(20000);
+	e = io_loop_open(&r.l, &lc, r.waker);
+	cr_assert_eq(e, 0);
+	cr_assert_eq(fds_open_below(1000), low);
+	if (how->level == IO_LEVEL_FULL)
+		cr_assert_eq(fds_open_below(20000), all, "no descriptor at all");
+	peer_send(&r, 0, 3);
+	expect_frames(&r, 0, 3);
+	io_loop_close(r.l);
+	cr_assert_eq(fds_open_below(20000), all, "all closed");
+	close(r.queue_fd);
+	close(r.peer_fd);
+}
+
+EACH_HOW(fork_child_abandons_and_opens_its_own)
+{
+	struct rig r = rig_open(how);
+	struct io_waker *child_waker = r.waker + 1;
+	int status, before = fds_open_below(20000);
+	pid_t pid;
+
+	drain(&r);
+	pid = fork();
+	if (pid == 0) {
+		struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+					     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET };
+		struct io_wait w = { .block = true };
+
+		io_loop_abandon(r.l);
+		if (fds_open_below(20000) > before || io_loop_open(&r.l, &lc, child_waker) < 0)
+			_exit(1);
+		io_wake(r.waker); /* the parent may send now */
+		w.rx = true;
+		w.wake_seen = waker_word(child_waker);
+		w.deadline = io_now() + SEC(5);
+		_exit(io_loop_wait(r.l, &w) == IO_WAIT_RX ? 0 : 2);
+	}
+	struct io_wait w = { .rx = false, .block = true, .wake_seen = 0, .deadline = io_now() + SEC(5) };
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_WAKE);
+	peer_send(&r, 0, 1);
+	waitpid(pid, &status, 0);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child: %x", (unsigned)status);
+	peer_send(&r, 50, 1);
+	peer_send(&r, 51, 1);
+	rig_close(&r);
+}
+
+/* ---- super-frames: 64 KiB of TCP with its checksum unfinished, both ways ---- */
+
+static void gso_headers(struct vnet_hdr *v, uint8_t *eth, unsigned payload)
+{
+	unsigned total = 40 + payload;
+
+	*v = (struct vnet_hdr){ .flags = VNET_F_NEEDS_CSUM, .gso_type = VNET_GSO_TCPV4, .hdr_len = 54, .gso_size = 1448,
+				.csum_start = 34, .csum_offset = 16 };
+	memset(eth, 0xff, 6);
+	memset(eth + 6, 2, 6);
+	eth[12] = 0x08;
+	eth[13] = 0;
+	uint8_t *ip = eth + 14;
+	memset(ip, 0, 40);
+	ip[0] = 0x45;
+	ip[2] = (uint8_t)(total >> 8);
+	ip[3] = (uint8_t)total;
+	ip[8] = 64;
+	ip[9] = 6;
+	ip[12] = ip[16] = 10;
+	ip[20 + 12] = 0x50;
+}
+
+/* what is sent through a packet socket has the protocol the socket is bound to, and only IP can be segmented */
+static void peer_speaks_ip(struct rig *r)
+{
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE_IP),
+				  .sll_ifindex = (int)if_nametoindex(r->peer_if) };
+
+	cr_assert_eq(bind(r->peer_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+}
+
+EACH_HOW(gso_64k_in)
+{
+	struct rig r = rig_open(how);
+	static uint8_t buf[70000];
+	struct vnet_hdr v;
+	struct frame f;
+	bool seen = false;
+	usec_t until = io_now() + SEC(5);
+
+	drain(&r);
+	peer_speaks_ip(&r);
+	for (unsigned i = 0; i < 65000; i++)
+		buf[10 + 54 + i] = (uint8_t)(i * 7);
+	gso_headers(&v, buf + 10, 65000);
+	memcpy(buf, &v, 10);
+	cr_assert_eq(send(r.peer_fd, buf, 10 + 54 + 65000, 0), 10 + 54 + 65000, "%m");
+	while (!seen && io_now() < until) {
+		wait_rx(&r, SEC(1));
+		while (io_loop_rx(r.l, &f, 1, true) == 1) {
+			if (f.len == 54 + 65000) {
+				seen = true;
+				cr_assert_eq(f.vnet.gso_type, VNET_GSO_TCPV4);
+				cr_assert_eq(f.vnet.gso_size, 1448);
+				cr_assert_eq(f.vnet.flags & VNET_F_NEEDS_CSUM, VNET_F_NEEDS_CSUM);
+				cr_assert_eq(memcmp(f.data, buf + 10, f.len), 0);
+			}
+			io_loop_rx_done(r.l);
+		}
+	}
+	cr_assert(seen);
+	rig_close(&r);
+}
+
+EACH_HOW(gso_64k_out)
+{
+	struct rig r = rig_open(how);
+	static uint8_t buf[70000];
+	struct cell *c;
+	struct pbuf *p = pbuf_make(9, 65000, &c);
+	struct vnet_hdr v;
+	ssize_t n;
+
+	peer_speaks_ip(&r);
+	p->hdr_len = 10 + 54;
+	p->len = 54 + 65000;
+	gso_headers(&v, pbuf_head(p) + 10, 65000);
+	memcpy(pbuf_head(p), &v, 10);
+	io_loop_tx(r.l, p);
+	cr_assert_geq(wait_rx(&r, 0), 0);
+	cr_assert_eq(io_loop_tx_reap(r.l), p);
+	n = recv(r.peer_fd, buf, sizeof(buf), MSG_DONTWAIT);
+	cr_assert_eq(n, 10 + 54 + 65000, "%zd", n);
+	memcpy(&v, buf, 10);
+	cr_assert_eq(v.gso_size, 1448);
+	cr_assert_eq(v.gso_type, VNET_GSO_TCPV4);
+	for (unsigned i = 0; i < 65000; i++)
+		cr_assert_eq(buf[64 + i], 9);
+	rig_close(&r);
+}
+
+/* ---- the interface goes away, and comes back ---- */
+
+static void if_down(const char *name)
+{
+	struct ifreq ifr = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	cr_assert_eq(ioctl(fd, SIOCSIFFLAGS, &ifr), 0);
+	close(fd);
+}
+
+EACH_HOW(interface_down_counts_errors_and_recovers)
+{
+	struct rig r = rig_open(how);
+	const char *ours = how->dev == DEV_TAP ? r.peer_if : "va";
+	struct io_stats st;
+	struct cell *c;
+	struct pbuf *p = pbuf_make(0, 0, &c);
+
+	drain(&r);
+	if_down(ours);
+	for (int i = 0; i < 20; i++)
+		wait_rx(&r, MSEC(10));
+	io_loop_stats(r.l, &st);
+	cr_assert_lt(st.enters, 300, "%lu system calls: no busy loop", st.enters);
+	io_loop_tx(r.l, p);
+	wait_rx(&r, 0);
+	cr_assert_eq(io_loop_tx_reap(r.l), p, "comes back nevertheless");
+	io_loop_stats(r.l, &st);
+	cr_assert_eq(st.tx_errors, 1);
+	cr_assert_eq(st.tx_frames, 0);
+	if_up(ours);
+	close(r.peer_fd);
+	r.peer_fd = peer_open(r.peer_if);
+	peer_send(&r, 1, 5);
+	expect_frames(&r, 1, 5);
 	rig_close(&r);
 }
