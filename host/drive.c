@@ -306,6 +306,7 @@ static bool output_may_wait(struct thr *t)
 
 void thr_leave(struct thr *t)
 {
+	thr_defer();
 	for (;;) {
 		struct pbuf *out = NULL;
 
@@ -319,15 +320,16 @@ void thr_leave(struct thr *t)
 		shard_unlock(t);
 		wakes_send(t);
 		if (!out)
-			return;
+			break;
 		output_queue(t, out);
 		if (t->loop)
 			io_loop_flush(t->loop);
 		tx_reap(t);
 		if (!t->tx_done)
-			return;
+			break;
 		shard_lock(t);
 	}
+	thr_undefer();
 }
 
 /* Under the lock, about to sleep. Gives the frames to send. */
@@ -355,6 +357,7 @@ static struct pbuf *sleep_prepare(struct thr *t)
 
 void thr_leave_hold(struct thr *t)
 {
+	thr_defer();
 	for (;;) {
 		struct pbuf *out = sleep_prepare(t);
 		bool more = stack_output_pending(host->shard.stack);
@@ -363,12 +366,13 @@ void thr_leave_hold(struct thr *t)
 		wakes_send(t);
 		output_queue(t, out);
 		if (!more)
-			return;
+			break;
 		if (t->loop)
 			io_loop_flush(t->loop);
 		tx_reap(t);
 		shard_lock(t);
 	}
+	thr_undefer();
 }
 
 /* ---- input ---- */
@@ -449,13 +453,17 @@ void drive_once(struct thr *t)
 {
 	struct io_wait iw = { .rx = true, .block = false, .deadline = USEC_NEVER, .wake_seen = t->waker->word };
 
-	if (t->now - host->queue.looked_at < LOOK_FRESH_US || !role_take(t) || !loop_ensure(t))
+	if (t->now - host->queue.looked_at < LOOK_FRESH_US || !loop_ensure(t))
 		return;
-	atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
-	io_loop_wait(t->loop, &iw);
-	input_locked(t, true);
-	role_out(t);
-	thr_leave(t);
+	thr_defer();
+	if (role_take(t)) {
+		atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
+		io_loop_wait(t->loop, &iw);
+		input_locked(t, true);
+		role_out(t);
+		thr_leave(t);
+	}
+	thr_undefer();
 }
 
 /* ---- the keeper (RULES H1) ---- */

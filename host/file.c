@@ -71,7 +71,5 @@ uint32_t file_poll(const struct file *f)
 {
 	if (f->kind == FILE_EPOLL)
 		return epoll_has_ready(f->ep) ? EPOLLIN | EPOLLRDNORM : 0;
-	if (f->tcb)
-		return tcp_poll(f->tcb);
-	return EPOLLOUT | EPOLLWRNORM | EPOLLHUP; /* as a fresh socket */
+	return f->kind == FILE_TCP ? tcp_poll(f->tcb) : 0; /* undecided: the kernel's socket under the number reports */
 }

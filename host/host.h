@@ -96,7 +96,7 @@ struct waiter { /* one per thread, in host->waiters */
 };
 
 /* ---- open file descriptions ---- */
-enum file_kind { FILE_UNDECIDED = 1, FILE_TCP = 2, FILE_EPOLL = 3 };
+enum file_kind { FILE_UNDECIDED = 1, FILE_TCP = 2, FILE_EPOLL = 3, FILE_KERNEL = 4 /* decided: not ours */ };
 
 struct file {
 	_Atomic uint32_t refs;	/* descriptor numbers in all processes + calls that hold it while unlocked */
@@ -105,6 +105,7 @@ struct file {
 	uint8_t family;		/* 4 or 6 */
 	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
 	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
+	uint8_t connecting;	/* connect() gave EINPROGRESS and has not yet been told the outcome (Linux: SS_CONNECTING) */
 	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
 	struct tcb *tcb;	/* also while UNDECIDED: setsockopt and bind go to both sides, nothing is to be replayed */
 	struct epoll *ep;
@@ -143,6 +144,10 @@ struct epoll {
 	uint32_t n_watches, n_ready;
 	uint32_t n_kernel;		/* members that are the kernel's */
 	uint32_t turn;			/* whose side fills maxevents first */
+	int32_t kernel_fd;		/* the number it was last used under, ... */
+	uint32_t kernel_slot;		/* ... and in which process */
+	uint8_t kernel_hot;		/* its kernel side had events at the last look */
+	uint32_t n_twins;		/* members that are on both sides */
 };
 
 /* ---- the host ---- */

@@ -145,7 +145,7 @@ bool shard_trylock(struct thr *t)
 }
 
 /* Depth is 0 again: what was put off runs now, before anything can sleep. */
-static void depth_leave(void)
+void thr_undefer(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
 	if (--thr_depth == 0 && thr_signal_pending && *thr_signal_pending && thr_depth0_hook)
@@ -169,7 +169,7 @@ void shard_unlock(struct thr *t)
 			sys_call(SYS_kill, pid, SIGSTOP);
 		}
 	}
-	depth_leave();
+	thr_undefer();
 }
 
 void gate_close(void)

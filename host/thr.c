@@ -107,6 +107,7 @@ void thr_exit(struct thr *t)
 	struct pbuf *p;
 
 	pthread_setspecific(exit_key, NULL);
+	thr_defer();
 	if (t->loop) {
 		io_loop_flush(t->loop);
 		while ((p = io_loop_tx_reap(t->loop))) {
@@ -130,4 +131,5 @@ void thr_exit(struct thr *t)
 	io_loop_close(t->loop);
 	self = NULL;
 	sys_call(SYS_munmap, t, sizeof(*t));
+	thr_undefer();
 }

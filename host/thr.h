@@ -41,6 +41,14 @@ extern _Thread_local volatile int thr_depth __attribute__((tls_model("initial-ex
 extern void (*thr_depth0_hook)(void); /* process-local: run handlers that were put off; NULL: none */
 extern volatile bool *thr_signal_pending; /* process-local flag the hook's owner sets, NULL: none */
 
+/** thr_defer(), thr_undefer() - put handlers off where no lock is held: one thread must not enter its loop twice, nor leave it by siglongjmp() */
+static inline void thr_defer(void)
+{
+	thr_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+void thr_undefer(void);
+
 struct thr *thr_enter(void);
 /** thr_leave() - with the lock held: hand events to watchers, take output unless it may be held back, unlock, send, wake */
 void thr_leave(struct thr *t);

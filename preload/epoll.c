@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * epoll.c - epoll instances with members of ours, of the kernel's, or both
+ *
+ * Theory of operation
+ *
+ * epoll_create() is the kernel's. When the first member of ours is added, the number gets a file of kind EPOLL beside the
+ * kernel's instance, and from then on waits look at both sides; an instance without such a member costs one table look-up.
+ *
+ * Members, by kind of number:
+ *
+ *   kernel's           in the kernel's instance only
+ *   private            a watch in the arena only (ready.h)
+ *   undecided          both: the kernel's entry reports, the watch is silent and remembers data and flags until decide.c
+ *                      takes the entry out and the watch takes over
+ *   wildcard listener
+ *   with a kernel side,
+ *   nested epoll       both, and both report; one event comes out (merge_twins)
+ *
+ * A wait that finds private events takes them in one lock cycle and returns; the kernel's side is looked at (epoll_wait with
+ * time-out 0) only where there is reason: its descriptor was reported ready in the last sleep, its last look found something
+ * (level-triggered members stay ready), every 32nd turn, or before a time-out of 0 is answered. A sleep waits for the wake
+ * word, the queue and the kernel's descriptor in one system call. Where the kernel's side is ready, sides take turns in
+ * filling maxevents first.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include "../host/join.h"
+#include "sock_priv.h"
+
+#define EVENTS_ON_STACK 512
+#define KERNEL_LOOK_TURNS 32
+#define UNDRIVEN_TURNS_MAX 8 /* waits in a row that found events at once, before one looks at the wire */
+#define EPOLL_EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
+
+/* ---- instances ---- */
+
+/**
+ * epoll_number() - the number of @ep in this process
+ *
+ * The one it was last used under is remembered; it is looked for only where that does not hold any more.
+ */
+static int epoll_number(const struct thr *t, struct epoll *ep)
+{
+	uint64_t handle = file_handle(ep->file);
+	struct fdent *ent = ep->kernel_slot == t->slot ? fdtab_lookup(ep->kernel_fd) : NULL;
+
+	if (ent && ent->file == handle)
+		return ep->kernel_fd;
+	for (int fd = fdtab_next(t->slot, 0); fd >= 0; fd = fdtab_next(t->slot, fd + 1)) {
+		ent = fdtab_lookup(fd);
+		if (ent && ent->file == handle) {
+			ep->kernel_fd = fd;
+			ep->kernel_slot = t->slot;
+			return fd;
+		}
+	}
+	return -1;
+}
+
+/* Return: 0: @epfd is a kernel epoll instance, -EBADF, -EINVAL */
+static int kernel_epoll_check(int epfd)
+{
+	struct epoll_event ev = { 0 };
+
+	/* a member that cannot be in it: ENOENT says that the rest was in order */
+	if (libc_next.epoll_ctl(epfd, EPOLL_CTL_MOD, host_placeholder_fd(), &ev) == 0 || errno == ENOENT)
+		return 0;
+	return errno == EBADF ? -EBADF : -EINVAL;
+}
+
+/* First member of ours: the instance gets its private half. What it holds already is not known: it may have kernel members. */
+static int epoll_adopt(int epfd)
+{
+	int r = kernel_epoll_check(epfd), flags = libc_next.fcntl(epfd, F_GETFD);
+	struct file *f;
+	struct thr *t;
+
+	if (r)
+		return r;
+	t = thr_enter();
+	if (!t)
+		return -EBADF;
+	shard_lock(t);
+	if (!fd_file(epfd)) {
+		f = epoll_file_new();
+		r = -ENOMEM;
+		if (f) {
+			file_ref(f);
+			f->ep->n_kernel = 1;
+			f->ep->kernel_hot = 1;
+			r = fd_install(t, epfd, f, FDENT_EPOLL | (flags & FD_CLOEXEC ? FDENT_CLOEXEC : 0));
+			file_unref(t, f);
+		}
+	}
+	thr_leave(t);
+	return r;
+}
+
+void epoll_leave_kernel(struct op *op)
+{
+	for (unsigned i = 0;; i++) {
+		struct watch *w = op->f->watches;
+		int epfd, fd;
+
+		for (unsigned k = 0; w && (w->kind != WATCH_EPOLL || k++ < i);)
+			w = w->next;
+		if (!w || op->f->kind != FILE_UNDECIDED)
+			return;
+		epfd = epoll_number(op->t, w->ep);
+		fd = w->fd;
+		if (w->ep->n_kernel)
+			w->ep->n_kernel--;
+		shard_unlock(op->t);
+		if (epfd >= 0)
+			libc_next.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
+		shard_lock(op->t);
+	}
+}
+
+/* ---- epoll_ctl ---- */
+
+enum member { MEMBER_KERNEL, MEMBER_PRIVATE, MEMBER_BOTH };
+
+static enum member member_kind(const struct file *f)
+{
+	if (!f || f->kind == FILE_KERNEL)
+		return MEMBER_KERNEL;
+	if (f->kind == FILE_TCP && !f->kernel_listens)
+		return MEMBER_PRIVATE;
+	return MEMBER_BOTH;
+}
+
+static int ctl_private(struct thr *t, struct epoll *ep, int op, struct file *f, int fd, const struct epoll_event *ev)
+{
+	if (op == EPOLL_CTL_ADD && ev->events & EPOLLEXCLUSIVE && ev->events & ~(uint32_t)EPOLL_EXCLUSIVE_OK)
+		return -EINVAL;
+	switch (op) {
+	case EPOLL_CTL_ADD:
+		return epoll_watch_add(t, ep, f, fd, ev->events, ev->data.u64);
+	case EPOLL_CTL_MOD:
+		return ev->events & EPOLLEXCLUSIVE ? -EINVAL : epoll_watch_mod(t, ep, f, fd, ev->events, ev->data.u64);
+	case EPOLL_CTL_DEL:
+		return epoll_watch_del(t, ep, f, fd);
+	}
+	return -EINVAL;
+}
+
+/* The kernel's half of a change; lock dropped meanwhile. */
+static int ctl_kernel(struct op *ep, int epfd, int op, int fd, struct epoll_event *ev)
+{
+	int r;
+
+	op_hold(ep);
+	shard_unlock(ep->t);
+	r = (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, ev));
+	shard_lock(ep->t);
+	if (!r && op == EPOLL_CTL_ADD) {
+		ep->f->ep->n_kernel++;
+		ep->f->ep->kernel_hot = 1;
+	} else if (!r && op == EPOLL_CTL_MOD) {
+		ep->f->ep->kernel_hot = 1;
+	} else if (!r && ep->f->ep->n_kernel) {
+		ep->f->ep->n_kernel--;
+	}
+	return r;
+}
+
+static int ctl_both(struct op *ep, int epfd, int op, int fd, struct epoll_event *ev)
+{
+	int r = ctl_kernel(ep, epfd, op, fd, ev);
+	struct file *f = fd_file(fd);
+
+	if (r || !f)
+		return r;
+	r = ctl_private(ep->t, ep->f->ep, op, f, fd, ev);
+	if (r && op == EPOLL_CTL_ADD)
+		ctl_kernel(ep, epfd, EPOLL_CTL_DEL, fd, ev);
+	if (!r && op != EPOLL_CTL_MOD && f->kind != FILE_UNDECIDED)
+		ep->f->ep->n_twins += op == EPOLL_CTL_ADD ? 1u : -1u;
+	return r;
+}
+
+static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
+{
+	struct epoll_event ev = { 0 };
+	struct file *f;
+	struct op ep;
+	int r = 0;
+
+	if (op != EPOLL_CTL_DEL && user_copy(&ev, user_ev, sizeof(ev)))
+		return -EFAULT;
+	if (!fdtab_lookup(epfd))
+		r = epfd == fd ? -EINVAL : epoll_adopt(epfd);
+	if (r)
+		return r;
+	if (!op_begin_any(&ep, epfd))
+		return (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, user_ev));
+	if (ep.f->kind != FILE_EPOLL || epfd == fd)
+		return (int)op_end(&ep, -EINVAL);
+	ep.f->ep->kernel_fd = epfd;
+	ep.f->ep->kernel_slot = ep.t->slot;
+	f = fd_file(fd);
+	switch (member_kind(f)) {
+	case MEMBER_KERNEL:
+		r = ctl_kernel(&ep, epfd, op, fd, &ev);
+		break;
+	case MEMBER_PRIVATE:
+		r = ctl_private(ep.t, ep.f->ep, op, f, fd, &ev);
+		break;
+	case MEMBER_BOTH:
+		r = ctl_both(&ep, epfd, op, fd, &ev);
+	}
+	return (int)op_end(&ep, r);
+}
+
+EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
+{
+	int saved = errno;
+
+	if (!fdtab_lookup(fd) && !fdtab_lookup(epfd))
+		return libc_next.epoll_ctl(epfd, op, fd, ev);
+	return (int)errno_result(ctl_any(epfd, op, fd, ev), saved);
+}
+
+/* ---- epoll_wait ---- */
+
+struct ep_wait {
+	struct op op;
+	int epfd, max;
+	int room;			/* in buf */
+	struct epoll_event *user;	/* the program's array */
+	struct epoll_event *buf, *few;	/* private events, taken under the lock; few: on the stack */
+	int n_private, n_kernel;
+	bool kernel_due;		/* there is reason to look at the kernel's side */
+	usec_t timeout_us;
+	const sigset_t *mask;
+};
+
+/* Lock held, dropped meanwhile. The kernel writes into the program's array itself. */
+static int wait_kernel(struct ep_wait *w)
+{
+	int n;
+
+	op_hold(&w->op);
+	shard_unlock(w->op.t);
+	n = (int)kernel_result(libc_next.epoll_wait(w->epfd, w->user, w->max - w->n_private, 0));
+	shard_lock(w->op.t);
+	w->op.f->ep->kernel_hot = n > 0;
+	w->kernel_due = false;
+	w->n_kernel = n > 0 ? n : 0;
+	return n < 0 && n != -EINTR ? n : 0;
+}
+
+/* One look at both sides; lock held at entry and return. */
+static int wait_look(struct ep_wait *w)
+{
+	struct epoll *ep = w->op.f->ep;
+	bool due = ep->n_kernel && (w->kernel_due || ep->kernel_hot || ep->turn % KERNEL_LOOK_TURNS == 0);
+	bool kernel_first = due && ep->turn & 1;
+	int r;
+
+	ep->turn++;
+	if (kernel_first) {
+		r = wait_kernel(w);
+		if (r)
+			return r;
+	}
+	if (w->n_kernel < w->max)
+		w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max - w->n_kernel < w->room ? w->max - w->n_kernel : w->room);
+	if (due && !kernel_first && w->n_private < w->max)
+		return wait_kernel(w);
+	return 0;
+}
+
+/* A member on both sides was reported by both: one event with the bits of both. Return: private events left */
+static int merge_twins(struct ep_wait *w)
+{
+	int kept = 0;
+
+	for (int i = 0; i < w->n_private; i++) {
+		bool twin = false;
+
+		for (int k = 0; k < w->n_kernel && !twin; k++) {
+			twin = w->user[k].data.u64 == w->buf[i].data.u64;
+			if (twin)
+				w->user[k].events |= w->buf[i].events;
+		}
+		if (!twin)
+			w->buf[kept++] = w->buf[i];
+	}
+	return kept;
+}
+
+/* Lock held; ends the operation. */
+static int wait_deliver(struct ep_wait *w)
+{
+	struct thr *t = w->op.t;
+	bool twins = w->op.f->ep->n_twins && w->n_kernel;
+
+	t->undelivered = (uint32_t)w->n_private;
+	op_end(&w->op, 0);
+	if (twins)
+		w->n_private = merge_twins(w);
+	if (w->n_private && user_copy(w->user + w->n_kernel, w->buf, (size_t)w->n_private * sizeof(*w->buf)))
+		return -EFAULT;
+	return w->n_kernel + w->n_private;
+}
+
+/* ---- sleeping ---- */
+
+static void events_alloc(struct ep_wait *w)
+{
+	w->buf = w->few;
+	w->room = w->max < EVENTS_ON_STACK ? w->max : EVENTS_ON_STACK;
+	if (w->max > EVENTS_ON_STACK) {
+		struct epoll_event *many = malloc((size_t)w->max * sizeof(*many));
+
+		if (many) {
+			w->buf = many;
+			w->room = w->max;
+		}
+	}
+}
+
+static void events_free(struct ep_wait *w)
+{
+	if (w->buf != w->few)
+		free(w->buf);
+	w->buf = w->few;
+}
+
+struct ep_sleep {
+	struct thr *t;
+	struct file *f; /* NULL: undone */
+};
+
+/* Shard lock held. */
+static void sleep_undo_locked(struct ep_sleep *s)
+{
+	if (!s->f)
+		return;
+	epoll_sleep_disarm(s->t, s->f->ep);
+	file_unref(s->t, s->f);
+	s->f = NULL;
+}
+
+/* A handler is about to run, which may not come back, or the thread is cancelled. */
+static void sleep_undo(void *arg)
+{
+	struct ep_sleep *s = arg;
+
+	shard_lock(s->t);
+	sleep_undo_locked(s);
+	thr_leave(s->t);
+}
+
+/* Lock held at entry and return. Return: > 0 look again, 0 time is up, -EINTR, -EBADF: the instance is gone */
+static int wait_sleep(struct ep_wait *w)
+{
+	struct pollfd kfd = { .fd = w->epfd, .events = POLLIN };
+	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd };
+	struct ep_sleep s = { w->op.t, w->op.f };
+	uint64_t handle = file_handle(w->op.f);
+	uint32_t seen;
+	int r;
+
+	if (!w->op.held)
+		file_ref(s.f);
+	w->op.held = false; /* the sleep holds it */
+	dw.n_kfds = s.f->ep->n_kernel ? 1 : 0;
+	epoll_sleep_arm(s.t, s.f->ep);
+	seen = s.t->waker->word;
+	thr_leave_hold(s.t);
+	events_free(w);
+	r = own_wait(s.t, seen, &dw, &w->op.scope, false, sleep_undo, &s);
+	events_alloc(w);
+	w->op.t = thr_enter();
+	shard_lock(w->op.t);
+	sleep_undo_locked(&s);
+	w->kernel_due = r > 0 && r & IO_WAIT_KFD;
+	return r >= 0 && file_get(handle) != w->op.f ? -EBADF : r;
+}
+
+static int wait_loop(struct ep_wait *w)
+{
+	static _Thread_local unsigned undriven __attribute__((tls_model("initial-exec")));
+	bool last = false;
+	int r;
+
+	if (undriven++ >= UNDRIVEN_TURNS_MAX) { /* a program that always finds events must not keep the wire waiting */
+		undriven = 0;
+		op_hold(&w->op);
+		shard_unlock(w->op.t);
+		drive_once(w->op.t);
+		shard_lock(w->op.t);
+	}
+	w->kernel_due = w->timeout_us == 0;
+	for (;;) {
+		r = wait_look(w);
+		if (r)
+			return (int)op_end(&w->op, r);
+		if (w->n_private || w->n_kernel)
+			return wait_deliver(w);
+		if (last)
+			return (int)op_end(&w->op, 0);
+		undriven = 0;
+		if (w->timeout_us == 0) {
+			op_hold(&w->op);
+			thr_leave(w->op.t);
+			drive_once(w->op.t);
+			shard_lock(w->op.t);
+			last = true;
+			continue;
+		}
+		r = wait_sleep(w);
+		if (r < 0)
+			return (int)op_end(&w->op, r);
+		last = r == 0; /* what came with the deadline is still given */
+	}
+}
+
+/* @timeout_us: USEC_NEVER: none */
+static int wait_any(int epfd, struct epoll_event *evs, int max, usec_t timeout_us, const sigset_t *mask)
+{
+	struct epoll_event few[EVENTS_ON_STACK];
+	struct ep_wait w = { .epfd = epfd, .max = max, .user = evs, .few = few, .timeout_us = timeout_us, .mask = mask };
+	int r = -EINVAL;
+
+	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*evs))
+		return -EINVAL;
+	events_alloc(&w);
+	if (op_begin_any(&w.op, epfd)) {
+		w.op.deadline = timeout_us == USEC_NEVER ? USEC_NEVER : w.op.t->now + timeout_us + 1;
+		r = w.op.f->kind == FILE_EPOLL ? wait_loop(&w) : (int)op_end(&w.op, -EINVAL);
+	}
+	events_free(&w);
+	return r;
+}
+
+static usec_t ms_timeout(int ms)
+{
+	return ms < 0 ? USEC_NEVER : (usec_t)ms * 1000;
+}
+
+EXPORT(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int timeout))
+{
+	int saved = errno;
+
+	if (!fdtab_lookup(epfd))
+		return libc_next.epoll_wait(epfd, evs, max, timeout);
+	return (int)errno_result(wait_any(epfd, evs, max, ms_timeout(timeout), NULL), saved);
+}
+
+EXPORT(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int timeout, const sigset_t *mask))
+{
+	int saved = errno;
+
+	if (!fdtab_lookup(epfd))
+		return libc_next.epoll_pwait(epfd, evs, max, timeout, mask);
+	return (int)errno_result(wait_any(epfd, evs, max, ms_timeout(timeout), mask), saved);
+}
+
+EXPORT(int, epoll_pwait2,
+       (int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask))
+{
+	usec_t us = USEC_NEVER;
+	struct timespec ts;
+	int saved = errno;
+
+	if (!fdtab_lookup(epfd))
+		return libc_next.epoll_pwait2(epfd, evs, max, timeout, mask);
+	if (timeout) {
+		if (user_copy(&ts, timeout, sizeof(ts)))
+			return (int)errno_result(-EFAULT, saved);
+		if (ts.tv_sec < 0 || ts.tv_nsec < 0 || ts.tv_nsec >= 1000000000)
+			return (int)errno_result(-EINVAL, saved);
+		us = SEC(ts.tv_sec) + ((usec_t)ts.tv_nsec + 999) / 1000;
+	}
+	return (int)errno_result(wait_any(epfd, evs, max, us, mask), saved);
+}
+
+EXPORT(int, epoll_create, (int size))
+{
+	return fd_forget(libc_next.epoll_create(size));
+}
+
+EXPORT(int, epoll_create1, (int flags))
+{
+	return fd_forget(libc_next.epoll_create1(flags));
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * exec.c - another program takes this process over, or a child of it
+ *
+ * The new image must find us again: LD_PRELOAD and OWNSTACK_* are put into its environment where the caller's lacks them
+ * (other preloaded libraries keep their places). The process keeps its slot, marked SLOT_EXEC_PENDING; when the kernel closes
+ * the FD_CLOEXEC link to the keeper, the exec is done and the numbers with FD_CLOEXEC are dropped. If others are left open the
+ * environment also says OWNSTACK_INHERIT=pid, and the new image joins at load instead of at its first socket.
+ *
+ * A failed exec comes back here and undoes all that. In a vfork child only the environment is ours to change, and it is built
+ * on the stack: the memory is the parent's.
+ *
+ * system() is not replaced: it takes the environment as it is, and its child is one of vfork's kind.
+ */
+#include <alloca.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+#include "../host/join.h"
+#include "own_env.h"
+#include "preload_priv.h"
+
+#define PRELOAD_VAR "LD_PRELOAD="
+
+/* ---- the environment ---- */
+
+static size_t env_count(char *const *env)
+{
+	size_t n = 0;
+
+	while (env && env[n])
+		n++;
+	return n;
+}
+
+/* Do @a and @b set the same variable? */
+static bool same_variable(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=") + 1;
+
+	return !strncmp(a, b, n);
+}
+
+static bool env_has(char *const *env, const char *var)
+{
+	for (; env && *env; env++)
+		if (same_variable(var, *env))
+			return true;
+	return false;
+}
+
+/* Octets that LD_PRELOAD with us in front of @old takes */
+static size_t preload_bytes(const char *old)
+{
+	return sizeof(PRELOAD_VAR) + strlen(own_env.library) + 1 + (old ? strlen(old) : 0);
+}
+
+static bool preload_names_us(const char *value)
+{
+	const char *at = strstr(value, own_env.library);
+	size_t n = strlen(own_env.library);
+
+	if (!at)
+		return strstr(value, "libownstack.so"); /* by another path, or with $LIB in it */
+	return (at == value || strchr(": ", at[-1])) && (!at[n] || strchr(": ", at[n]));
+}
+
+/*
+ * env_fill() - @env plus what is missing, into @ret (zeroed; room for all of @env, ours, two more and NULL)
+ * @preload: room for LD_PRELOAD, preload_bytes() of it
+ * @inherit: the OWNSTACK_INHERIT variable, NULL: none
+ */
+static void env_fill(char *const *env, char **ret, char *preload, char *inherit)
+{
+	bool preload_done = false;
+	size_t n = 0;
+
+	for (; env && *env; env++) {
+		if (!strncmp(*env, OWN_ENV_INHERIT, sizeof(OWN_ENV_INHERIT) - 1))
+			continue;
+		ret[n++] = *env;
+		if (preload_done || !same_variable(PRELOAD_VAR, *env))
+			continue;
+		preload_done = true;
+		if (preload_names_us(*env + sizeof(PRELOAD_VAR) - 1))
+			continue;
+		stpcpy(stpcpy(stpcpy(stpcpy(preload, PRELOAD_VAR), own_env.library), ":"), *env + sizeof(PRELOAD_VAR) - 1);
+		ret[n - 1] = preload;
+	}
+	if (!preload_done) {
+		stpcpy(stpcpy(preload, PRELOAD_VAR), own_env.library);
+		ret[n++] = preload;
+	}
+	for (size_t i = 0; i < own_env.n_vars; i++)
+		if (!env_has(ret, own_env.vars[i])) /* @ret is zeroed, so it ends with what is there */
+			ret[n++] = own_env.vars[i];
+	if (inherit)
+		ret[n++] = inherit;
+	ret[n] = NULL;
+}
+
+static const char *env_preload(char *const *env)
+{
+	for (; env && *env; env++)
+		if (same_variable(PRELOAD_VAR, *env))
+			return *env + sizeof(PRELOAD_VAR) - 1;
+	return NULL;
+}
+
+/* The environment for the new image, in the caller's stack frame, which the exec ends or which the failed call leaves. */
+#define ENV_OURS(env, inherit)                                                                               \
+	({                                                                                                   \
+		char *const *env_given = (env);                                                              \
+		char *const *env_new = env_given;                                                            \
+		if (own_env.vars && own_env.library) {                                                       \
+			char **env_room = alloca((env_count(env_given) + own_env.n_vars + 3) * sizeof(char *)); \
+			memset(env_room, 0, (env_count(env_given) + own_env.n_vars + 3) * sizeof(char *));     \
+			env_fill(env_given, env_room, alloca(preload_bytes(env_preload(env_given))), inherit); \
+			env_new = env_room;                                                                  \
+		}                                                                                            \
+		env_new;                                                                                     \
+	})
+
+/* ---- the slot ---- */
+
+struct exec_try {
+	uint32_t slot; /* 0: nothing of ours is at stake */
+	char inherit[sizeof(OWN_ENV_INHERIT) + 12];
+	char *ret_inherit; /* NULL: no private number survives */
+};
+
+static void put_decimal(char *to, unsigned int n)
+{
+	char digits[12], *d = digits + sizeof(digits);
+
+	*--d = '\0';
+	do
+		*--d = (char)('0' + n % 10);
+	while (n /= 10);
+	strcpy(to, d);
+}
+
+static bool any_survives(uint32_t slot)
+{
+	for (int fd = fdtab_next(slot, 0); fd >= 0; fd = fdtab_next(slot, fd + 1)) {
+		const struct fdent *e = fdtab_lookup(fd);
+
+		if (e && !(e->flags & FDENT_CLOEXEC))
+			return true;
+	}
+	return false;
+}
+
+static void exec_begin(struct exec_try *x)
+{
+	*x = (struct exec_try){ 0 };
+	if (!host_joined() || !slot_self() || slot_is_vfork_child())
+		return;
+	x->slot = slot_self();
+	if (any_survives(x->slot)) {
+		strcpy(x->inherit, OWN_ENV_INHERIT);
+		put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
+		x->ret_inherit = x->inherit;
+	}
+	gate_close();
+	slot_exec_prepare();
+}
+
+static void exec_failed(const struct exec_try *x)
+{
+	if (!x->slot)
+		return;
+	slot_exec_failed();
+	gate_open();
+}
+
+/* @call uses `env`; it comes back only if it failed. */
+#define EXEC(envp, call)                                           \
+	do {                                                       \
+		int saved;                                         \
+		struct exec_try x;                                 \
+		char *const *env;                                  \
+		exec_begin(&x);                                    \
+		env = ENV_OURS(envp, x.ret_inherit);               \
+		call;                                              \
+		saved = errno;                                     \
+		exec_failed(&x);                                   \
+		errno = saved;                                     \
+		return -1;                                         \
+	} while (0)
+
+EXPORT(int, execve, (const char *path, char *const argv[], char *const envp[]))
+{
+	EXEC(envp, libc_next.execve(path, argv, env));
+}
+
+EXPORT(int, execv, (const char *path, char *const argv[]))
+{
+	EXEC(environ, libc_next.execve(path, argv, env));
+}
+
+EXPORT(int, execvp, (const char *file, char *const argv[]))
+{
+	EXEC(environ, libc_next.execvpe(file, argv, env));
+}
+
+EXPORT(int, execvpe, (const char *file, char *const argv[], char *const envp[]))
+{
+	EXEC(envp, libc_next.execvpe(file, argv, env));
+}
+
+EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
+{
+	EXEC(envp, libc_next.fexecve(fd, argv, env));
+}
+
+EXPORT(int, execveat, (int dir, const char *path, char *const argv[], char *const envp[], int flags))
+{
+	EXEC(envp, libc_next.execveat(dir, path, argv, env, flags));
+}
+
+/* The list of execl() and its kin as an array in the caller's frame; @ap stands behind the last argument afterwards. */
+#define ARGS(first, ap)                                                        \
+	({                                                                     \
+		size_t args_n = 0, args_i = 0;                                 \
+		char **args;                                                   \
+		va_list args_count;                                            \
+		va_copy(args_count, ap);                                       \
+		for (const char *a = first; a; a = va_arg(args_count, char *)) \
+			args_n++;                                              \
+		va_end(args_count);                                            \
+		args = alloca((args_n + 1) * sizeof(*args));                   \
+		for (const char *a = first; a; a = va_arg(ap, char *))         \
+			args[args_i++] = (char *)(uintptr_t)a;                 \
+		args[args_i] = NULL;                                           \
+		args;                                                          \
+	})
+
+EXPORT(int, execl, (const char *path, const char *arg, ...))
+{
+	char **argv;
+	va_list ap;
+
+	va_start(ap, arg);
+	argv = ARGS(arg, ap);
+	va_end(ap);
+	return own_execv(path, argv);
+}
+
+EXPORT(int, execlp, (const char *file, const char *arg, ...))
+{
+	char **argv;
+	va_list ap;
+
+	va_start(ap, arg);
+	argv = ARGS(arg, ap);
+	va_end(ap);
+	return own_execvp(file, argv);
+}
+
+EXPORT(int, execle, (const char *path, const char *arg, ...))
+{
+	char **argv, **envp;
+	va_list ap;
+
+	va_start(ap, arg);
+	argv = ARGS(arg, ap);
+	envp = va_arg(ap, char **);
+	va_end(ap);
+	return own_execve(path, argv, envp);
+}
+
+/* ---- children made inside libc ---- */
+
+EXPORT(int, posix_spawn,
+       (pid_t *pid, const char *path, const posix_spawn_file_actions_t *acts, const posix_spawnattr_t *attr,
+	char *const argv[], char *const envp[]))
+{
+	return libc_next.posix_spawn(pid, path, acts, attr, argv, ENV_OURS(envp, NULL));
+}
+
+EXPORT(int, posix_spawnp,
+       (pid_t *pid, const char *file, const posix_spawn_file_actions_t *acts, const posix_spawnattr_t *attr,
+	char *const argv[], char *const envp[]))
+{
+	return libc_next.posix_spawnp(pid, file, acts, attr, argv, ENV_OURS(envp, NULL));
+}
+
+EXPORT(FILE *, popen, (const char *command, const char *mode))
+{
+	FILE *fp = libc_next.popen(command, mode);
+
+	if (fp)
+		fd_forget(fileno(fp));
+	return fp;
+}

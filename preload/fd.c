@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fd.c - descriptor numbers: which of them are ours, and what happens to them
+ *
+ * Under every private number lies a descriptor of the kernel: the placeholder, the socket while it is undecided or listens on
+ * the kernel's loopback too, or the kernel's epoll set. So the kernel deals out numbers and keeps FD_CLOEXEC, RLIMIT_NOFILE
+ * and fstat() right; the table in the arena says what a number means. Order when a number ends: first the entry, then the
+ * kernel's descriptor, last the reference; between the first two nobody can be given that number.
+ *
+ * A number may end behind our back (a raw system call, code inside libc). When the kernel then deals it out anew, whichever
+ * call gets it drops our entry first (fd_forget(), I-32): all the calls that make numbers stand at the end of this file.
+ *
+ * In a vfork child the table is the parent's and is left alone; the kernel's side of each call is done.
+ */
+#include <limits.h>
+#include <linux/close_range.h>
+#include <linux/sockios.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include "../host/join.h"
+#include "preload_priv.h"
+
+/* Numbers that are ours to change in the table; false in a vfork child. */
+static bool fd_is_ours(int fd)
+{
+	return unlikely(fdtab_lookup(fd) != NULL) && !slot_is_vfork_child();
+}
+
+struct file *fd_file(int fd)
+{
+	struct fdent *e = fdtab_lookup(fd);
+	uint64_t handle = e ? atomic_load_explicit(&e->file, memory_order_acquire) : 0;
+
+	return handle ? file_get(handle) : NULL;
+}
+
+int fd_placeholder(bool cloexec)
+{
+	int from = host_placeholder_fd();
+
+	if (from < 0)
+		return from;
+	return fd_forget((int)kernel_result(libc_next.fcntl(from, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0)));
+}
+
+int fd_install(struct thr *t, int fd, struct file *f, uint32_t flags)
+{
+	struct file *old = NULL;
+	int r = fdtab_set(fd, f, flags, &old);
+
+	if (old)
+		file_unref(t, old);
+	return r;
+}
+
+/* ---- references ---- */
+
+static void file_put(struct file *f)
+{
+	struct thr *t = f ? thr_enter() : NULL;
+
+	if (!t)
+		return;
+	shard_lock(t);
+	file_unref(t, f);
+	thr_leave(t);
+}
+
+/* A reference for the time without the lock; NULL: @fd is not ours any more. */
+static struct file *file_take(int fd)
+{
+	struct thr *t = thr_enter();
+	struct file *f;
+
+	if (!t)
+		return NULL;
+	shard_lock(t);
+	f = fd_file(fd);
+	if (f)
+		file_ref(f);
+	shard_unlock(t);
+	return f;
+}
+
+void fd_forget_slow(int fd)
+{
+	if (!slot_is_vfork_child())
+		file_put(fdtab_clear(fd));
+}
+
+/* ---- close ---- */
+
+/*
+ * SO_LINGER with a time: close() waits until the peer has acknowledged everything, as Linux does in tcp_close(). The FIN goes
+ * out first; unread data makes it a reset, and then there is nothing to wait for.
+ */
+static void linger(struct thr *t, struct file *f)
+{
+	const struct tcp_opts *o = tcp_opts(f->tcb);
+	struct sig_scope scope;
+	usec_t deadline = t->now + SEC((usec_t)o->linger_s);
+
+	if (f->status & O_NONBLOCK || tcp_readable_bytes(f->tcb) || tcp_shutdown(host->shard.stack, f->tcb, SHUT_RDWR, t->now) < 0)
+		return;
+	sig_scope_begin(&scope);
+	while (tcp_close_pending(f->tcb))
+		if (file_wait(&t, f, EPOLLOUT | EPOLLHUP | EPOLLERR, false, deadline, &scope, false) < 0)
+			return;
+}
+
+static bool must_linger(const struct file *f)
+{
+	return f->kind == FILE_TCP && f->tcb && f->numbers == 0 && tcp_opts(f->tcb)->linger_on && tcp_opts(f->tcb)->linger_s > 0;
+}
+
+/* The entry is cleared and @f's reference is ours; the kernel's descriptor is closed here. */
+static int fd_finish(int fd, struct file *f)
+{
+	int r = (int)kernel_result(libc_next.close(fd));
+	struct thr *t = thr_enter();
+
+	if (!t)
+		return r;
+	shard_lock(t);
+	if (unlikely(must_linger(f)))
+		linger(t, f);
+	file_unref(t, f);
+	thr_leave(t);
+	return r;
+}
+
+int fd_close_private(int fd)
+{
+	struct file *f = fdtab_clear(fd);
+
+	if (!f)
+		return (int)kernel_result(libc_next.close(fd));
+	return fd_finish(fd, f);
+}
+
+EXPORT(int, close, (int fd))
+{
+	int saved = errno;
+
+	if (unlikely(host_fd_is_ours(fd)) && !slot_is_vfork_child()) {
+		errno = EBADF; /* a loop over all numbers: the library's own are not there */
+		return -1;
+	}
+	if (likely(!fd_is_ours(fd)))
+		return libc_next.close(fd);
+	return (int)errno_result(fd_close_private(fd), saved);
+}
+
+/* Ours in the range lose their entries, or become FD_CLOEXEC; the rest is one call to the kernel. */
+static void range_private(unsigned int first, unsigned int last, bool cloexec)
+{
+	uint32_t slot = slot_self();
+	int fd = first > INT_MAX ? -1 : fdtab_next(slot, (int)first);
+
+	for (; fd >= 0 && (unsigned int)fd <= last; fd = fd == INT_MAX ? -1 : fdtab_next(slot, fd + 1)) {
+		if (cloexec)
+			fdtab_cloexec(fd, true);
+		else
+			fd_close_private(fd);
+	}
+}
+
+EXPORT(int, close_range, (unsigned int first, unsigned int last, int flags))
+{
+	int saved = errno;
+	int r;
+
+	if (first <= last && host_joined() && slot_self() && !slot_is_vfork_child() && !(flags & ~(int)CLOSE_RANGE_CLOEXEC))
+		range_private(first, last, flags & (int)CLOSE_RANGE_CLOEXEC);
+	errno = saved;
+	r = libc_next.close_range(first, last, flags);
+	return r;
+}
+
+EXPORT(void, closefrom, (int low))
+{
+	if (host_joined() && slot_self() && !slot_is_vfork_child())
+		range_private(low < 0 ? 0 : (unsigned int)low, ~0U, false);
+	libc_next.closefrom(low);
+}
+
+/* ---- copies ---- */
+
+/* Number @to is a kernel copy of @fd, whose file is @f (referenced): give it the same meaning, and drop what it meant. */
+static int copy_entry(struct file *f, int to, bool cloexec)
+{
+	struct thr *t = thr_enter();
+	uint32_t flags = (cloexec ? FDENT_CLOEXEC : 0) | (f->kind == FILE_EPOLL ? FDENT_EPOLL : 0);
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	shard_lock(t);
+	r = fd_install(t, to, f, flags);
+	file_unref(t, f);
+	thr_leave(t);
+	return r;
+}
+
+/* @to was made from @fd by the kernel, or is a negative errno. */
+static int copied(int fd, int to, bool cloexec)
+{
+	struct file *f;
+	int r;
+
+	if (to < 0)
+		return to;
+	f = file_take(fd);
+	if (!f)
+		return fd_forget(to);
+	r = copy_entry(f, to, cloexec);
+	if (r < 0) {
+		libc_next.close(to);
+		return r;
+	}
+	return to;
+}
+
+EXPORT(int, dup, (int fd))
+{
+	int saved = errno;
+
+	if (likely(!fd_is_ours(fd)))
+		return fd_forget(libc_next.dup(fd));
+	return (int)errno_result(copied(fd, (int)kernel_result(libc_next.dup(fd)), false), saved);
+}
+
+/* Onto a number in use: the kernel replaces it at once, our entry follows. */
+static int dup_onto(int fd, int to, int flags, bool is_dup3)
+{
+	struct file *f = fd_is_ours(fd) ? file_take(fd) : NULL;
+	int r = (int)kernel_result(is_dup3 ? libc_next.dup3(fd, to, flags) : libc_next.dup2(fd, to));
+
+	if (r < 0 || fd == to) { /* dup2() of a number onto itself changes nothing */
+		file_put(f);
+		return r;
+	}
+	if (!f) {
+		if (fd_is_ours(to))
+			file_put(fdtab_clear(to));
+		return r;
+	}
+	r = copy_entry(f, to, flags & O_CLOEXEC);
+	if (r < 0) {
+		libc_next.close(to);
+		return r;
+	}
+	return to;
+}
+
+EXPORT(int, dup2, (int fd, int to))
+{
+	int saved = errno;
+
+	if (likely(!fd_is_ours(fd) && !fd_is_ours(to)))
+		return libc_next.dup2(fd, to);
+	return (int)errno_result(dup_onto(fd, to, 0, false), saved);
+}
+
+EXPORT(int, dup3, (int fd, int to, int flags))
+{
+	int saved = errno;
+
+	if (likely(!fd_is_ours(fd) && !fd_is_ours(to)))
+		return libc_next.dup3(fd, to, flags);
+	return (int)errno_result(dup_onto(fd, to, flags, true), saved);
+}
+
+/* ---- fcntl ---- */
+
+#define STATUS_SETTABLE ((uint32_t)(O_NONBLOCK | O_ASYNC | O_APPEND | O_DIRECT | O_NOATIME))
+
+/* Some of it is the open file description's (status, owner): kept in the file, and told the kernel where its socket may be meant. */
+static int fcntl_file(int fd, struct file *f, int cmd, long arg)
+{
+	bool kernel_too = f->kind == FILE_UNDECIDED || f->kind == FILE_EPOLL || f->kernel_listens;
+	int r = 0;
+
+	switch (cmd) {
+	case F_GETFL:
+		return f->kind == FILE_EPOLL ? (int)kernel_result(libc_next.fcntl(fd, F_GETFL)) : (int)(O_RDWR | f->status);
+	case F_SETFL: /* a listener's kernel socket never blocks: accept() asks both sides */
+		if (kernel_too && !f->kernel_listens)
+			r = (int)kernel_result(libc_next.fcntl(fd, F_SETFL, arg));
+		if (r == 0)
+			f->status = (uint32_t)arg & STATUS_SETTABLE;
+		return r;
+	case F_SETOWN:
+		if (kernel_too)
+			r = (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
+		if (r == 0)
+			f->owner = (int32_t)arg;
+		return r;
+	case F_GETOWN:
+		return f->owner;
+	case F_SETSIG:
+		if (arg < 0 || arg >= _NSIG)
+			return -EINVAL;
+		if (kernel_too)
+			r = (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
+		if (r == 0)
+			f->sig = (int32_t)arg;
+		return r;
+	case F_GETSIG:
+		return f->sig;
+	default:
+		return (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
+	}
+}
+
+static int fcntl_private(int fd, int cmd, long arg)
+{
+	struct file *f;
+	int r;
+
+	switch (cmd) {
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+		return copied(fd, (int)kernel_result(libc_next.fcntl(fd, cmd, arg)), cmd == F_DUPFD_CLOEXEC);
+	case F_GETFD:
+		return (int)kernel_result(libc_next.fcntl(fd, cmd));
+	case F_SETFD:
+		r = (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
+		if (r == 0)
+			fdtab_cloexec(fd, arg & FD_CLOEXEC);
+		return r;
+	default:
+		f = file_take(fd);
+		if (!f)
+			return (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
+		r = fcntl_file(fd, f, cmd, arg);
+		file_put(f);
+		return r;
+	}
+}
+
+static int fcntl_any(int fd, int cmd, long arg, int (*next)(int, int, ...))
+{
+	int saved = errno;
+
+	if (likely(!fd_is_ours(fd))) {
+		int r = next(fd, cmd, arg);
+
+		return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? fd_forget(r) : r;
+	}
+	return (int)errno_result(fcntl_private(fd, cmd, arg), saved);
+}
+
+/* Whatever the command, one long fetched and passed on is what the kernel's own entry does (I-6). */
+#define FCNTL(name)                                                      \
+	EXPORT(int, name, (int fd, int cmd, ...))                        \
+	{                                                                \
+		va_list ap;                                              \
+		long arg;                                                \
+		va_start(ap, cmd);                                       \
+		arg = va_arg(ap, long);                                  \
+		va_end(ap);                                              \
+		return fcntl_any(fd, cmd, arg, libc_next.name);          \
+	}
+FCNTL(fcntl)
+FCNTL(fcntl64)
+FCNTL(__fcntl)
+
+/* ---- ioctl ---- */
+
+static int put_int(void *to, size_t value)
+{
+	int v = value > INT_MAX ? INT_MAX : (int)value;
+
+	return user_copy(to, &v, sizeof(v));
+}
+
+/* Shard lock held. Return: 1 where the kernel shall answer for its descriptor under the number */
+static int ioctl_tcp(struct file *f, unsigned long request, size_t *ret_value)
+{
+	bool listens = tcp_state(f->tcb) == TCPS_LISTEN;
+
+	switch (request) {
+	case FIONREAD: /* = SIOCINQ */
+		*ret_value = tcp_readable_bytes(f->tcb);
+		return listens ? -EINVAL : 0;
+	case SIOCOUTQ: /* = TIOCOUTQ */
+		*ret_value = tcp_unacked_bytes(f->tcb);
+		return listens ? -EINVAL : 0;
+	case SIOCOUTQNSD:
+		*ret_value = tcp_unsent_bytes(f->tcb);
+		return listens ? -EINVAL : 0;
+	default:
+		return 1;
+	}
+}
+
+static int set_status(struct file *f, uint32_t bit, const void *arg)
+{
+	int on;
+
+	if (user_copy(&on, arg, sizeof(on)) < 0)
+		return -EFAULT;
+	if (on)
+		atomic_fetch_or(&f->status, bit);
+	else
+		atomic_fetch_and(&f->status, ~bit);
+	return 0;
+}
+
+static int ioctl_private(int fd, unsigned long request, void *arg)
+{
+	struct file *f = file_take(fd);
+	size_t value = 0;
+	int r = 1;
+
+	if (!f)
+		return (int)kernel_result(libc_next.ioctl(fd, request, arg));
+	if (f->kind == FILE_TCP) {
+		struct thr *t = thr_enter();
+
+		if (t) {
+			shard_lock(t);
+			r = ioctl_tcp(f, request, &value);
+			shard_unlock(t);
+		}
+		if (r == 0)
+			r = put_int(arg, value);
+	}
+	if (request == FIONBIO || request == FIOASYNC)
+		r = set_status(f, request == FIONBIO ? O_NONBLOCK : O_ASYNC, arg);
+	if (r == 0 && f->kind == FILE_TCP && (!f->kernel_listens || request == FIONBIO))
+		goto done;
+	if (r >= 0) {
+		r = (int)kernel_result(libc_next.ioctl(fd, request, arg));
+		if (r == 0 && (request == FIOCLEX || request == FIONCLEX))
+			fdtab_cloexec(fd, request == FIOCLEX);
+	}
+done:
+	file_put(f);
+	return r;
+}
+
+EXPORT(int, ioctl, (int fd, unsigned long request, ...))
+{
+	int saved = errno;
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (likely(!fd_is_ours(fd)))
+		return libc_next.ioctl(fd, request, arg);
+	return (int)errno_result(ioctl_private(fd, request, arg), saved);
+}
+
+/* ---- makers: a number that the kernel deals out was free ---- */
+
+static FILE *forget_file(FILE *fp)
+{
+	if (fp)
+		fd_forget(fileno(fp));
+	return fp;
+}
+
+static int forget_two(int r, const int *fds)
+{
+	if (r == 0) {
+		fd_forget(fds[0]);
+		fd_forget(fds[1]);
+	}
+	return r;
+}
+
+/* The mode is there only with O_CREAT or O_TMPFILE, but as a register argument it can always be passed on. */
+#define OPEN(name)                                                             \
+	EXPORT(int, name, (const char *path, int flags, ...))                  \
+	{                                                                      \
+		va_list ap;                                                    \
+		mode_t mode;                                                   \
+		va_start(ap, flags);                                           \
+		mode = va_arg(ap, mode_t);                                     \
+		va_end(ap);                                                    \
+		return fd_forget(libc_next.name(path, flags, mode));           \
+	}
+OPEN(open)
+OPEN(open64)
+#define OPENAT(name)                                                           \
+	EXPORT(int, name, (int dir, const char *path, int flags, ...))         \
+	{                                                                      \
+		va_list ap;                                                    \
+		mode_t mode;                                                   \
+		va_start(ap, flags);                                           \
+		mode = va_arg(ap, mode_t);                                     \
+		va_end(ap);                                                    \
+		return fd_forget(libc_next.name(dir, path, flags, mode));      \
+	}
+OPENAT(openat)
+OPENAT(openat64)
+
+#define MAKER(name, params, args)                               \
+	EXPORT(int, name, params)                               \
+	{                                                       \
+		return fd_forget(libc_next.name args);          \
+	}
+MAKER(__open_2, (const char *path, int flags), (path, flags))
+MAKER(__open64_2, (const char *path, int flags), (path, flags))
+MAKER(__openat_2, (int dir, const char *path, int flags), (dir, path, flags))
+MAKER(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags))
+MAKER(creat, (const char *path, mode_t mode), (path, mode))
+MAKER(eventfd, (unsigned int count, int flags), (count, flags))
+MAKER(timerfd_create, (int clock, int flags), (clock, flags))
+MAKER(signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags))
+MAKER(inotify_init, (void), ())
+MAKER(inotify_init1, (int flags), (flags))
+MAKER(memfd_create, (const char *name, unsigned int flags), (name, flags))
+
+EXPORT(FILE *, fopen, (const char *path, const char *mode))
+{
+	return forget_file(libc_next.fopen(path, mode));
+}
+
+EXPORT(int, pipe, (int *fds))
+{
+	return forget_two(libc_next.pipe(fds), fds);
+}
+
+EXPORT(int, pipe2, (int *fds, int flags))
+{
+	return forget_two(libc_next.pipe2(fds, flags), fds);
+}
+
+EXPORT(int, socketpair, (int domain, int type, int protocol, int *fds))
+{
+	return forget_two(libc_next.socketpair(domain, type, protocol, fds), fds);
+}

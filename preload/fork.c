@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fork.c - a process becomes two (RULES C3, C7)
+ *
+ * The parent reserves a slot and copies its descriptor table into it (every number counts once more), forks, and the child
+ * takes the slot. No shard lock is held: the arena is shared, so the child has no half-made copy of anything. Signals are
+ * blocked for the duration, so that no handler runs in a child that does not know yet who it is.
+ *
+ * vfork() is a bare jump (next.c): the child lives in our memory until it execs, and what it does to descriptors is the
+ * kernel's business only (slot_is_vfork_child()). posix_spawn(), system() and popen() are that inside libc. A child made by a
+ * raw clone() has no slot, and registers when it makes a socket; private numbers it inherited are not its own.
+ *
+ * daemon() forks inside libc, past us: it is written out here.
+ */
+#include <paths.h>
+#include <unistd.h>
+#include "../host/join.h"
+#include "own_env.h"
+#include "signal_priv.h"
+
+static void fork_child(uint32_t slot)
+{
+	thr_fork_child();
+	gate_open(); /* a thread of the parent may have been about to end it */
+	signal_fork_child();
+	cancel_fork_child();
+	join_fork_child();
+	if (slot) {
+		slot_fork_child(slot);
+		host_fork_child();
+	}
+}
+
+/* Join state is shared by both sides from here on. @do_fork: fork or _Fork of what comes after us */
+static pid_t fork_shared(pid_t (*do_fork)(void))
+{
+	uint32_t child = 0;
+	sigset_t all, was;
+	int saved = errno;
+	pid_t pid;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	r = slot_fork_prepare(&child);
+	if (r < 0) {
+		pthread_sigmask(SIG_SETMASK, &was, NULL);
+		return (pid_t)errno_result(r == -ENOSPC ? -EAGAIN : r, saved);
+	}
+	errno = saved;
+	pid = do_fork();
+	saved = errno;
+	if (pid == 0)
+		fork_child(child);
+	else if (child)
+		slot_fork_parent(child, pid);
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	errno = saved;
+	return pid;
+}
+
+static pid_t fork_by(pid_t (*do_fork)(void))
+{
+	if (!host_joined() || !slot_self() || slot_is_vfork_child())
+		return do_fork();
+	return fork_shared(do_fork);
+}
+
+EXPORT(pid_t, fork, (void))
+{
+	return fork_by(libc_next.fork);
+}
+
+EXPORT(pid_t, _Fork, (void))
+{
+	return fork_by(libc_next._Fork);
+}
+
+EXPORT(int, daemon, (int nochdir, int noclose))
+{
+	pid_t pid = own_fork();
+
+	if (pid < 0)
+		return -1;
+	if (pid > 0)
+		libc_next._exit(0);
+	if (setsid() < 0)
+		return -1;
+	if (!nochdir && chdir("/") < 0)
+		return -1;
+	if (!noclose) {
+		int fd = libc_next.open(_PATH_DEVNULL, O_RDWR, 0);
+
+		if (fd < 0)
+			return -1;
+		for (int to = 0; to < 3; to++)
+			own_dup2(fd, to);
+		if (fd > 2)
+			libc_next.close(fd);
+	}
+	return 0;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* own_env.h - what of the environment makes a process ours, as it was at load; between init.c, exec.c and fork.c */
+#ifndef OWNSTACK_PRELOAD_OWN_ENV_H
+#define OWNSTACK_PRELOAD_OWN_ENV_H
+
+#include <stddef.h>
+
+#define OWN_ENV_INHERIT "OWNSTACK_INHERIT=" /* pid of a process that exec'ed with private sockets open */
+
+struct own_env {
+	char **vars;	     /* OWNSTACK_*, NULL-terminated copies; NULL: there were none, we only pass through */
+	size_t n_vars;
+	const char *library; /* where this library was loaded from */
+};
+extern struct own_env own_env;
+
+/** join_fork_child() - the lock may have been held by a thread that is not here */
+void join_fork_child(void);
+
+#endif

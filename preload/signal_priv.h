@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* signal_priv.h - between signal.c, wait.c, usercopy.c and fork.c */
+#ifndef OWNSTACK_PRELOAD_SIGNAL_PRIV_H
+#define OWNSTACK_PRELOAD_SIGNAL_PRIV_H
+
+#include <signal.h>
+#include <ucontext.h>
+#include "preload_priv.h"
+
+/* A signal that arrived inside a critical section. All others are blocked until it has run: one is enough. */
+struct sig_deferred {
+	int sig; /* 0: none */
+	siginfo_t info;
+	ucontext_t ctx;
+	struct sigaction act;
+};
+
+struct sig_thread {
+	uint32_t ran, norestart;     /* handlers run; those without SA_RESTART */
+	struct io_waker *waker;	     /* while the thread sleeps or is about to: its own wake word */
+	struct sig_deferred deferred;
+};
+extern _Thread_local struct sig_thread sig_self;
+
+/** user_copy_fixup() - a fault at the place @uctx shows: if in user_copy(), continue with -EFAULT */
+bool user_copy_fixup(void *uctx);
+/** sig_run_deferred() - depth is 0: run what was put off */
+void sig_run_deferred(void);
+/** signal_fork_child(), cancel_fork_child() - the other threads are not here */
+void signal_fork_child(void);
+void cancel_fork_child(void);
+
+#endif

@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sockopt.c - getsockopt and setsockopt
+ *
+ * Every option is a row of sockopts.def. Lengths and errors are those of Linux's levels, which differ: socket and TCP level
+ * want an int at least, IP level takes a single octet as well, and gives one where the program has room for no more.
+ *
+ * An undecided socket sets the option on both sides, so that nothing has to be replayed when it decides; the kernel's answer
+ * counts, and reading asks the kernel.
+ */
+#include <limits.h>
+#include <linux/in6.h>
+#include <linux/tcp.h>
+#include <stddef.h>
+#include <string.h>
+#include "sock_priv.h"
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_RCVTIMEO_OLD
+#define SO_RCVTIMEO_OLD 20
+#define SO_SNDTIMEO_OLD 21
+#endif
+#ifndef SO_RCVTIMEO_NEW
+#define SO_RCVTIMEO_NEW 66
+#define SO_SNDTIMEO_NEW 67
+#endif
+#define BUF_LOCK_SND	   1
+#define BUF_LOCK_RCV	   2
+#define RCVBUF_MIN_BYTES   2304
+#define SNDBUF_MIN_BYTES   4608
+#define RMEM_MAX_BYTES	   (16u << 20) /* net.core.rmem_max, wmem_max of a private host; the kernel's 208 KiB is for datagrams */
+#define LINGER2_DEFAULT_S  60
+#define LINGER2_MAX_S	   120
+#define VAL_MAX_BYTES	   512
+
+struct val { /* on its way from or to the program */
+	socklen_t len;	/* get: room; after: octets to give. set: octets given */
+	union {
+		int i;
+		uint64_t u64;
+		int64_t pair[2];
+		struct linger linger;
+		struct tcp_info info;
+		uint8_t b[VAL_MAX_BYTES];
+	};
+};
+typedef int opt_get(struct op *op, struct val *v);
+typedef int opt_set(struct op *op, const struct val *v);
+enum { GET = 1, SET = 2, GETSET = 3 };
+enum opt_kind { INT, BOOL, CLAMP, NONE, FN };
+enum { LIVE = -1, NO_EFFECT = -2 }; /* else: enum tcp_opt_id */
+
+struct opt {
+	int level, name;
+	uint8_t access, kind, field_bytes;
+	uint16_t field_off;
+	int lowest, highest, unset, effect;
+	opt_get *get;
+	opt_set *set;
+};
+
+#define absent NULL
+static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
+	get_acceptconn, get_peercred, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
+	get_defer_accept, get_quickack, get_congestion, get_info;
+static opt_set set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
+	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion;
+
+static const struct opt opts[] = {
+#define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                     \
+	{ level, name, access, kind, sizeof(((struct tcp_opts *)0)->field), offsetof(struct tcp_opts, field), lowest, highest, \
+	  unset, effect, NULL, NULL },
+#define OPT_FN(level, name, get, set, source) { level, name, GETSET, FN, 0, 0, 0, 0, 0, 0, get, set },
+#include "sockopts.def"
+#undef OPT
+#undef OPT_FN
+};
+
+/* ---- rows ---- */
+
+static int field_get(const struct opt *o, const struct tcp_opts *from)
+{
+	const uint8_t *at = (const uint8_t *)from + o->field_off;
+	int v;
+
+	if (o->field_bytes == 1)
+		return *at ? *at : o->unset;
+	memcpy(&v, at, sizeof(v));
+	return v ? v : o->unset;
+}
+
+static void field_set(const struct opt *o, struct tcp_opts *to, int v)
+{
+	uint8_t *at = (uint8_t *)to + o->field_off;
+
+	if (o->field_bytes == 1)
+		*at = (uint8_t)v;
+	else
+		memcpy(at, &v, sizeof(v));
+}
+
+static int row_get(const struct opt *o, struct op *op, struct val *v)
+{
+	v->i = o->kind == NONE ? o->unset : field_get(o, tcp_opts(op->f->tcb));
+	if (v->len > sizeof(v->i))
+		v->len = sizeof(v->i);
+	return 0;
+}
+
+static int row_set(const struct opt *o, struct op *op, const struct val *v)
+{
+	int x = v->i;
+
+	if (o->kind == BOOL)
+		x = !!x;
+	if (o->kind == CLAMP)
+		x = x < o->lowest ? o->lowest : x > o->highest ? o->highest : x;
+	if (x < o->lowest || x > o->highest)
+		return -EINVAL;
+	if (o->kind == NONE)
+		return 0;
+	field_set(o, tcp_opts(op->f->tcb), x);
+	if (o->effect >= 0)
+		tcp_opt_changed(own_stack(), op->f->tcb, (enum tcp_opt_id)o->effect, op->t->now);
+	return 0;
+}
+
+/* Return: the row of the option that can be read (or set), NULL */
+static const struct opt *opt_find(int family, int level, int name, int access)
+{
+	if (level == IPPROTO_IPV6 && family != 6)
+		return NULL;
+	for (size_t i = 0; i < sizeof(opts) / sizeof(*opts); i++) {
+		const struct opt *o = &opts[i];
+
+		if (o->name != name || o->level != level || !(o->access & access))
+			continue;
+		if (o->kind != FN || (access == GET ? o->get != NULL : o->set != NULL))
+			return o;
+	}
+	return NULL;
+}
+
+static int opt_apply(struct op *op, int level, int name, const struct val *v)
+{
+	const struct opt *o = opt_find(op->f->family, level, name, SET);
+
+	if (!o)
+		return -ENOPROTOOPT;
+	return o->kind == FN ? o->set(op, v) : row_set(o, op, v);
+}
+
+int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t len)
+{
+	struct val v = { .len = len };
+
+	memcpy(v.b, val, len < sizeof(v.b) ? len : sizeof(v.b));
+	return opt_apply(op, level, name, &v);
+}
+
+/* ---- the two calls ---- */
+
+/* Return: 0, -EINVAL, -EFAULT */
+static int val_from_user(struct val *v, int level, int name, const void *val, socklen_t len)
+{
+	bool text = level == IPPROTO_TCP && name == TCP_CONGESTION;
+	uint8_t octet;
+
+	if ((int)len < 0)
+		return -EINVAL;
+	v->i = 0;
+	v->len = len < sizeof(v->b) ? len : sizeof(v->b);
+	if (len < sizeof(int) && !text) {
+		if (level != IPPROTO_IP || !len)
+			return -EINVAL;
+		if (user_copy(&octet, val, 1))
+			return -EFAULT;
+		v->i = octet;
+		v->len = sizeof(int);
+		return 0;
+	}
+	return user_copy(v->b, val, v->len);
+}
+
+int sk_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
+{
+	struct val v;
+	struct op op;
+	int r;
+
+	if (!op_begin_any(&op, fd))
+		return (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+	if (op.f->kind != FILE_TCP) {
+		op_hold(&op);
+		shard_unlock(op.t);
+		r = (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+		shard_lock(op.t);
+		if (!r && op.f->kind != FILE_EPOLL && op.f->tcb && !val_from_user(&v, level, name, val, len))
+			opt_apply(&op, level, name, &v); /* what we do not know may still matter to the kernel */
+		return (int)op_end(&op, r);
+	}
+	r = val_from_user(&v, level, name, val, len);
+	return (int)op_end(&op, r ? r : opt_apply(&op, level, name, &v));
+}
+
+/* The IP level gives one octet to a program with room for less than an int. */
+static void val_narrow(struct val *v, int level, socklen_t room)
+{
+	if ((level == IPPROTO_IP) && room > 0 && room < sizeof(int) && v->i >= 0 && v->i <= 255 && v->len == room) {
+		v->b[0] = (uint8_t)v->i;
+		v->len = 1;
+	}
+}
+
+int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
+{
+	const struct opt *o;
+	struct val v;
+	struct op op;
+	socklen_t room;
+	int r;
+
+	if (!op_begin(&op, fd))
+		return (int)kernel_result(libc_next.getsockopt(fd, level, name, val, len));
+	if (user_copy(&room, len, sizeof(room)))
+		return (int)op_end(&op, -EFAULT);
+	if ((int)room < 0)
+		return (int)op_end(&op, -EINVAL);
+	memset(&v, 0, sizeof(v));
+	v.len = room;
+	o = opt_find(op.f->family, level, name, GET);
+	r = !o ? -ENOPROTOOPT : o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
+	op_end(&op, 0);
+	if (r)
+		return r;
+	val_narrow(&v, level, room);
+	return user_copy(len, &v.len, sizeof(v.len)) || user_copy(val, v.b, v.len) ? -EFAULT : 0;
+}
+
+/* ---- options that are more than a number ---- */
+
+static int give(struct val *v, const void *what, socklen_t len)
+{
+	memcpy(v->b, what, len);
+	if (v->len > len)
+		v->len = len;
+	return 0;
+}
+
+static int give_int(struct val *v, int i)
+{
+	return give(v, &i, sizeof(i));
+}
+
+static int get_nothing(struct op *op, struct val *v)
+{
+	(void)op;
+	v->len = 0;
+	return 0;
+}
+
+/* Asked for n, the kernel takes 2n: the program means payload, the kernel counts its own overhead. */
+static int set_buf(struct op *op, const struct val *v, uint32_t *ret_bytes, uint8_t *ret_locked, uint32_t least, enum tcp_opt_id id)
+{
+	uint32_t n = v->i < 0 ? 0 : (uint32_t)v->i;
+
+	if (n > RMEM_MAX_BYTES)
+		n = RMEM_MAX_BYTES;
+	*ret_bytes = n * 2 < least ? least : n * 2;
+	*ret_locked = 1;
+	tcp_opt_changed(own_stack(), op->f->tcb, id, op->t->now);
+	return 0;
+}
+
+static int set_rcvbuf(struct op *op, const struct val *v)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	return set_buf(op, v, &o->rcvbuf_bytes, &o->rcvbuf_locked, RCVBUF_MIN_BYTES, TCP_OPT_RCVBUF);
+}
+
+static int set_sndbuf(struct op *op, const struct val *v)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	return set_buf(op, v, &o->sndbuf_bytes, &o->sndbuf_locked, SNDBUF_MIN_BYTES, TCP_OPT_SNDBUF);
+}
+
+static int get_rcvbuf(struct op *op, struct val *v)
+{
+	return give_int(v, (int)tcp_opts(op->f->tcb)->rcvbuf_bytes);
+}
+
+static int get_sndbuf(struct op *op, struct val *v)
+{
+	return give_int(v, (int)tcp_opts(op->f->tcb)->sndbuf_bytes);
+}
+
+static int get_buf_lock(struct op *op, struct val *v)
+{
+	const struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	return give_int(v, (o->sndbuf_locked ? BUF_LOCK_SND : 0) | (o->rcvbuf_locked ? BUF_LOCK_RCV : 0));
+}
+
+static int set_buf_lock(struct op *op, const struct val *v)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	if (v->i & ~(BUF_LOCK_SND | BUF_LOCK_RCV))
+		return -EINVAL;
+	o->sndbuf_locked = !!(v->i & BUF_LOCK_SND);
+	o->rcvbuf_locked = !!(v->i & BUF_LOCK_RCV);
+	return 0;
+}
+
+static int set_rcvlowat(struct op *op, const struct val *v)
+{
+	tcp_opts(op->f->tcb)->rcvlowat_bytes = v->i < 0 ? INT_MAX : v->i ? v->i : 1;
+	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_RCVBUF, op->t->now);
+	return 0;
+}
+
+static int get_linger(struct op *op, struct val *v)
+{
+	const struct tcp_opts *o = tcp_opts(op->f->tcb);
+	struct linger l = { .l_onoff = o->linger_on, .l_linger = o->linger_s };
+
+	return give(v, &l, sizeof(l));
+}
+
+static int set_linger(struct op *op, const struct val *v)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	if (v->len < sizeof(v->linger))
+		return -EINVAL;
+	o->linger_on = !!v->linger.l_onoff;
+	if (o->linger_on)
+		o->linger_s = v->linger.l_linger < 0 ? INT_MAX : v->linger.l_linger;
+	return 0;
+}
+
+/* struct timeval is two longs, old and new alike on 64 bits. 0 is no limit; a negative time is one that is over: 1 us. */
+static int timeo_get(struct val *v, uint64_t us)
+{
+	int64_t pair[2] = { (int64_t)(us / 1000000), (int64_t)(us % 1000000) };
+
+	return give(v, pair, sizeof(pair));
+}
+
+static int timeo_set(const struct val *v, uint64_t *ret_us)
+{
+	if (v->len < sizeof(v->pair))
+		return -EINVAL;
+	if (v->pair[1] < 0 || v->pair[1] >= 1000000)
+		return -EDOM;
+	if (v->pair[0] < 0)
+		*ret_us = 1;
+	else if (v->pair[0] > INT64_MAX / 1000000 - 1)
+		*ret_us = 0;
+	else
+		*ret_us = (uint64_t)v->pair[0] * 1000000 + (uint64_t)v->pair[1];
+	return 0;
+}
+
+static int get_rcvtimeo(struct op *op, struct val *v)
+{
+	return timeo_get(v, op->f->rcvtimeo_us);
+}
+
+static int get_sndtimeo(struct op *op, struct val *v)
+{
+	return timeo_get(v, op->f->sndtimeo_us);
+}
+
+static int set_rcvtimeo(struct op *op, const struct val *v)
+{
+	return timeo_set(v, &op->f->rcvtimeo_us);
+}
+
+static int set_sndtimeo(struct op *op, const struct val *v)
+{
+	return timeo_set(v, &op->f->sndtimeo_us);
+}
+
+static int get_error(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_error_take(op->f->tcb));
+}
+
+static int get_type(struct op *op, struct val *v)
+{
+	(void)op;
+	return give_int(v, SOCK_STREAM);
+}
+
+static int get_protocol(struct op *op, struct val *v)
+{
+	(void)op;
+	return give_int(v, IPPROTO_TCP);
+}
+
+static int get_domain(struct op *op, struct val *v)
+{
+	return give_int(v, op->f->family == 4 ? AF_INET : AF_INET6);
+}
+
+static int get_acceptconn(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_state(op->f->tcb) == TCPS_LISTEN);
+}
+
+static int get_peercred(struct op *op, struct val *v)
+{
+	struct ucred nobody = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
+
+	(void)op;
+	return give(v, &nobody, sizeof(nobody));
+}
+
+static int get_cookie(struct op *op, struct val *v)
+{
+	uint64_t cookie = file_handle(op->f);
+
+	if (v->len < sizeof(cookie))
+		return -EINVAL;
+	return give(v, &cookie, sizeof(cookie));
+}
+
+static int get_ttl(struct op *op, struct val *v)
+{
+	uint8_t ttl = tcp_opts(op->f->tcb)->ttl;
+
+	return give_int(v, ttl ? ttl : 64);
+}
+
+static int set_ttl(struct op *op, const struct val *v)
+{
+	if (v->i != -1 && (v->i < 1 || v->i > 255))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->ttl = v->i == -1 ? 0 : (uint8_t)v->i;
+	return 0;
+}
+
+static int get_mtu(struct op *op, struct val *v)
+{
+	struct tcp_info_view info;
+	struct endpoint peer;
+
+	if (tcp_peer(op->f->tcb, &peer))
+		return -ENOTCONN;
+	tcp_info(own_stack(), op->f->tcb, &info);
+	return give_int(v, (int)info.pmtu);
+}
+
+static int get_v6only(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->v6only);
+}
+
+static int set_v6only(struct op *op, const struct val *v)
+{
+	struct endpoint local;
+
+	tcp_local(op->f->tcb, &local);
+	if (local.port)
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->v6only = !!v->i;
+	return 0;
+}
+
+static int get_maxseg(struct op *op, struct val *v)
+{
+	struct tcp_info_view info;
+	uint32_t asked = tcp_opts(op->f->tcb)->maxseg_bytes;
+
+	tcp_info(own_stack(), op->f->tcb, &info);
+	if (tcp_state(op->f->tcb) == TCPS_CLOSED || tcp_state(op->f->tcb) == TCPS_LISTEN)
+		return give_int(v, asked ? (int)asked : 536);
+	return give_int(v, (int)info.snd_mss);
+}
+
+static int set_maxseg(struct op *op, const struct val *v)
+{
+	if (v->i && (v->i < 88 || v->i > 32767))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->maxseg_bytes = (uint32_t)v->i;
+	return 0;
+}
+
+static int get_linger2(struct op *op, struct val *v)
+{
+	int s = tcp_opts(op->f->tcb)->linger2_s;
+
+	return give_int(v, s < 0 ? -1 : s ? s : LINGER2_DEFAULT_S);
+}
+
+static int set_linger2(struct op *op, const struct val *v)
+{
+	tcp_opts(op->f->tcb)->linger2_s = v->i < 0 ? -1 : v->i > LINGER2_MAX_S ? LINGER2_MAX_S : v->i;
+	return 0;
+}
+
+/* Linux keeps the time as a number of SYN-ACK retransmissions (1, 3, 7, ... s) and reads back the time those take. */
+static int set_defer_accept(struct op *op, const struct val *v)
+{
+	int32_t period = 0;
+
+	if (v->i > 0)
+		for (int32_t timeout = 1, sum = period = 1; v->i > sum && period < 255; period++) {
+			timeout = timeout * 2 > 120 ? 120 : timeout * 2;
+			sum += timeout;
+		}
+	tcp_opts(op->f->tcb)->defer_accept_s = 0;
+	for (int32_t timeout = 1; period-- > 0; timeout = timeout * 2 > 120 ? 120 : timeout * 2)
+		tcp_opts(op->f->tcb)->defer_accept_s += timeout;
+	return 0;
+}
+
+static int get_defer_accept(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->defer_accept_s);
+}
+
+static int get_quickack(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->quickack);
+}
+
+static int set_quickack(struct op *op, const struct val *v)
+{
+	tcp_opts(op->f->tcb)->quickack = !!v->i;
+	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_QUICKACK, op->t->now);
+	return 0;
+}
+
+#define CC_NAME_MAX 16
+
+static int get_congestion(struct op *op, struct val *v)
+{
+	char name[CC_NAME_MAX] = "";
+
+	strncpy(name, tcp_cc_name(tcp_opts(op->f->tcb)->cc), sizeof(name) - 1);
+	return give(v, name, sizeof(name));
+}
+
+static int set_congestion(struct op *op, const struct val *v)
+{
+	char name[CC_NAME_MAX] = "";
+	int cc;
+
+	if (!v->len)
+		return -EINVAL;
+	memcpy(name, v->b, v->len < sizeof(name) - 1 ? v->len : sizeof(name) - 1);
+	cc = tcp_cc_find(name);
+	if (cc < 0)
+		return -ENOENT;
+	tcp_opts(op->f->tcb)->cc = (uint8_t)cc;
+	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_CC, op->t->now);
+	return 0;
+}
+
+static uint32_t ms_since(usec_t now, uint64_t event)
+{
+	return event && event < now ? (uint32_t)((now - event) / 1000) : 0;
+}
+
+static int get_info(struct op *op, struct val *v)
+{
+	struct tcp_info_view t;
+	struct tcp_info i = { 0 };
+	usec_t now = op->t->now;
+
+	tcp_info(own_stack(), op->f->tcb, &t);
+	i.tcpi_state = t.state;
+	i.tcpi_ca_state = t.ca_state;
+	i.tcpi_retransmits = t.retransmits;
+	i.tcpi_probes = t.probes;
+	i.tcpi_backoff = t.backoff;
+	i.tcpi_options = t.options;
+	i.tcpi_snd_wscale = t.snd_wscale & 15;
+	i.tcpi_rcv_wscale = t.rcv_wscale & 15;
+	i.tcpi_rto = t.rto_us;
+	i.tcpi_ato = t.ato_us;
+	i.tcpi_snd_mss = t.snd_mss;
+	i.tcpi_rcv_mss = t.rcv_mss;
+	i.tcpi_unacked = t.unacked;
+	i.tcpi_sacked = t.sacked;
+	i.tcpi_lost = t.lost;
+	i.tcpi_retrans = t.retrans;
+	i.tcpi_last_data_sent = ms_since(now, t.last_data_sent);
+	i.tcpi_last_data_recv = ms_since(now, t.last_data_recv);
+	i.tcpi_last_ack_recv = ms_since(now, t.last_ack_recv);
+	i.tcpi_pmtu = t.pmtu;
+	i.tcpi_rcv_ssthresh = t.rcv_ssthresh;
+	i.tcpi_rtt = t.rtt_us;
+	i.tcpi_rttvar = t.rttvar_us;
+	i.tcpi_snd_ssthresh = t.snd_ssthresh;
+	i.tcpi_snd_cwnd = t.snd_cwnd;
+	i.tcpi_advmss = t.advmss;
+	i.tcpi_reordering = t.reordering;
+	i.tcpi_rcv_space = t.rcv_space;
+	i.tcpi_total_retrans = t.total_retrans;
+	i.tcpi_bytes_acked = t.bytes_acked;
+	i.tcpi_bytes_received = t.bytes_received;
+	i.tcpi_bytes_sent = t.bytes_sent;
+	i.tcpi_bytes_retrans = t.bytes_retrans;
+	i.tcpi_segs_in = (uint32_t)t.segs_in;
+	i.tcpi_segs_out = (uint32_t)t.segs_out;
+	i.tcpi_data_segs_in = (uint32_t)t.data_segs_in;
+	i.tcpi_data_segs_out = (uint32_t)t.data_segs_out;
+	i.tcpi_notsent_bytes = t.notsent_bytes;
+	i.tcpi_min_rtt = t.min_rtt_us;
+	i.tcpi_dsack_dups = t.dsack_dups;
+	i.tcpi_reord_seen = t.reord_seen;
+	i.tcpi_rcv_ooopack = t.rcv_ooopack;
+	i.tcpi_snd_wnd = t.snd_wnd;
+	if (t.state == TCPS_LISTEN) { /* Linux shows the accept queue in these two */
+		i.tcpi_unacked = t.backlog;
+		i.tcpi_sacked = t.backlog_max;
+	}
+	return give(v, &i, sizeof(i));
+}

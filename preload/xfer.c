@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * xfer.c - bytes between the program and the stack: read, recv, write, send and their relatives
+ *
+ * Theory of operation
+ *
+ * All calls are one of two loops, sock_recv() and sock_send(), over a cursor on the program's buffers (struct uio). Each
+ * turn asks the stack for cells (tcp_recv_begin, tcp_send_begin), moves bytes, and tells it how many. Up to 2 KiB are moved
+ * under the shard lock; for more the socket's direction is marked busy, the lock released, the bytes moved, and the lock
+ * taken again (RULES C10), so that neither a page fault nor 64 KiB of cold memory holds up others. While a direction is
+ * busy, signal handlers are put off: one that left by longjmp would leave it busy for ever. Another thread that finds it
+ * busy marks it FILE_BUSY_WANTED and waits; who ends the copy then tells the watchers.
+ *
+ * Nothing leaves the stack before the operation ends or has to wait, so a large send is seen as a whole and becomes frames
+ * of 64 KiB.
+ */
+#include <limits.h>
+#include <signal.h>
+#include "sock_priv.h"
+
+#define CELLS_PER_TURN 64 /* 1 MiB of the largest cells */
+#define MOVE_MAX_BYTES ((size_t)0x7ffff000) /* what one call moves at most: Linux's MAX_RW_COUNT */
+#define BUSY_WAIT_MAX_US MSEC(50)
+
+/* ---- the program's buffers ---- */
+struct uio {
+	struct iovec cur;
+	const struct iovec *next;	/* in the program's memory */
+	int n_next;
+	size_t left;
+};
+
+static struct uio uio_one(const void *buf, size_t n)
+{
+	if (n > MOVE_MAX_BYTES)
+		n = MOVE_MAX_BYTES;
+	return (struct uio){ .cur = { (void *)(uintptr_t)buf, n }, .left = n };
+}
+
+/* Return: 0, -EINVAL, -EFAULT */
+static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
+{
+	size_t total = 0;
+	struct iovec v;
+
+	if (n > IOV_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		if (user_copy(&v, &iov[i], sizeof(v)))
+			return -EFAULT;
+		if ((ssize_t)v.iov_len < 0)
+			return -EINVAL;
+		total += v.iov_len;
+		if (total > MOVE_MAX_BYTES)
+			total = MOVE_MAX_BYTES;
+	}
+	*u = (struct uio){ .next = iov, .n_next = (int)n, .left = total };
+	return 0;
+}
+
+enum move { MOVE_TO_USER, MOVE_FROM_USER, MOVE_NOWHERE };
+
+static int uio_move(struct uio *u, uint8_t *cell, size_t n, enum move move)
+{
+	while (n) {
+		size_t m = u->cur.iov_len < n ? u->cur.iov_len : n;
+		int r = 0;
+
+		if (!m) {
+			if (!u->n_next || user_copy(&u->cur, u->next, sizeof(u->cur)))
+				return -EFAULT;
+			u->next++;
+			u->n_next--;
+			continue;
+		}
+		if (move == MOVE_TO_USER)
+			r = user_copy(u->cur.iov_base, cell, m);
+		else if (move == MOVE_FROM_USER)
+			r = user_copy(cell, u->cur.iov_base, m);
+		if (r)
+			return r;
+		u->cur.iov_base = (uint8_t *)u->cur.iov_base + m;
+		u->cur.iov_len -= m;
+		u->left -= m;
+		cell += m;
+		n -= m;
+	}
+	return 0;
+}
+
+/* Return: octets moved, which is less than @n after a fault; -EFAULT where none was */
+static ssize_t uio_move_cells(struct uio *u, const struct iovec *cell, int n_cells, size_t n, enum move move)
+{
+	size_t before = u->left;
+
+	for (int i = 0; i < n_cells && n; i++) {
+		size_t m = cell[i].iov_len < n ? cell[i].iov_len : n;
+
+		if (uio_move(u, cell[i].iov_base, m, move))
+			return before == u->left ? -EFAULT : (ssize_t)(before - u->left);
+		n -= m;
+	}
+	return (ssize_t)(before - u->left);
+}
+
+/* ---- copying without the lock ---- */
+
+void xfer_unlock(struct op *op, uint32_t *busy)
+{
+	op_hold(op);
+	*busy = op->t->waiter_index;
+	thr_depth++;
+	shard_unlock(op->t);
+}
+
+void xfer_relock(struct op *op, uint32_t *busy, uint32_t events)
+{
+	bool wanted;
+
+	shard_lock(op->t);
+	thr_depth--; /* the lock's own keeps it above 0 */
+	wanted = *busy & FILE_BUSY_WANTED;
+	*busy = 0;
+	if (wanted)
+		file_notify(op->t, op->f, events);
+}
+
+static ssize_t move_busy(struct op *op, struct uio *u, const struct iovec *cell, int n_cells, size_t n, enum move move)
+{
+	bool recv = move == MOVE_TO_USER;
+	uint32_t *busy = recv ? &op->f->recv_busy : &op->f->send_busy;
+	ssize_t r;
+
+	xfer_unlock(op, busy);
+	r = uio_move_cells(u, cell, n_cells, n, move);
+	xfer_relock(op, busy, recv ? EPOLLIN : EPOLLOUT);
+	return r;
+}
+
+/* Another thread copies: Linux sleeps on the socket's lock here, non-blocking or not. */
+static int busy_wait(struct op *op, uint32_t *busy, uint32_t events, bool nonblock, usec_t timeo_us)
+{
+	if (*busy)
+		*busy |= FILE_BUSY_WANTED;
+	return op_wait(op, events, false, false, nonblock ? BUSY_WAIT_MAX_US : timeo_us);
+}
+
+/* ---- receiving ---- */
+
+static ssize_t recv_turn(struct op *op, struct uio *u, int flags, size_t skip)
+{
+	struct iovec cell[CELLS_PER_TURN];
+	enum move move = flags & MSG_TRUNC ? MOVE_NOWHERE : MOVE_TO_USER;
+	struct tcb *tcb = op->f->tcb;
+	ptrdiff_t n;
+	ssize_t r;
+	int n_cells;
+
+	n = tcp_recv_begin(own_stack(), tcb, skip, u->left ? u->left : 1, cell, CELLS_PER_TURN, &n_cells);
+	if (n <= 0)
+		return n;
+	if ((size_t)n > u->left)
+		n = (ptrdiff_t)u->left;
+	if (n <= USER_COPY_LOCKED_MAX || move == MOVE_NOWHERE)
+		r = uio_move_cells(u, cell, n_cells, (size_t)n, move);
+	else
+		r = move_busy(op, u, cell, n_cells, (size_t)n, move);
+	tcp_recv_done(own_stack(), tcb, r > 0 && !(flags & MSG_PEEK) ? (size_t)r : 0, op->t->now);
+	return r;
+}
+
+/* Something was received: is more to be had without asking for what only the next call may take (error, end)? */
+static bool recv_more_waits(const struct op *op, int flags, size_t done)
+{
+	return tcp_readable_bytes(op->f->tcb) > (flags & MSG_PEEK ? done : 0);
+}
+
+/**
+ * sock_recv() - as Linux's tcp_recvmsg()
+ *
+ * Waits until SO_RCVLOWAT octets (MSG_WAITALL: all) were moved; what is there beyond is taken along. An error or the end of
+ * the stream after the first octet is left for the next call.
+ */
+static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
+{
+	struct file *f = op->f;
+	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, waitall = flags & MSG_WAITALL;
+	size_t want = u->left, done = 0, low = (size_t)tcp_opts(f->tcb)->rcvlowat_bytes;
+	size_t target = waitall || low > want ? want : low;
+	ssize_t r;
+
+	if (flags & MSG_OOB)
+		return -EINVAL; /* no urgent data waits */
+	if (flags & MSG_ERRQUEUE)
+		return -EAGAIN;
+	for (;;) {
+		if (done && !recv_more_waits(op, flags, done)) {
+			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
+				return (ssize_t)done;
+			r = -EAGAIN;
+		} else {
+			r = recv_turn(op, u, flags, flags & MSG_PEEK ? done : 0);
+			if (r > 0)
+				done += (size_t)r;
+			if (r == 0)
+				op_acted(op);
+			if (r == 0 || u->left == 0)
+				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
+			if (r > 0)
+				continue;
+		}
+		if (r == -EBUSY)
+			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
+		else if (r == -EAGAIN)
+			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (r < 0)
+			return done ? (ssize_t)done : r;
+	}
+}
+
+static ssize_t sock_recv_uio(struct op *op, struct uio *u, int flags)
+{
+	return op_end(op, sock_recv(op, u, flags));
+}
+
+ssize_t sk_read(int fd, void *buf, size_t n)
+{
+	struct uio u = uio_one(buf, n);
+	struct op op;
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.read(fd, buf, n));
+	if (!n)
+		return op_end(&op, 0);
+	return sock_recv_uio(&op, &u, 0);
+}
+
+ssize_t sk_readv(int fd, const struct iovec *iov, int n)
+{
+	struct uio u;
+	struct op op;
+	int r = n < 0 ? -EINVAL : uio_many(&u, iov, (size_t)n);
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.readv(fd, iov, n));
+	if (r || !u.left)
+		return op_end(&op, r);
+	return sock_recv_uio(&op, &u, 0);
+}
+
+/* RWF_* that mean something on a socket. Return: MSG_* flags, -ESPIPE, -EOPNOTSUPP */
+static int rwf_flags(off_t off, int flags)
+{
+	if (off != -1)
+		return -ESPIPE;
+	if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND))
+		return -EOPNOTSUPP;
+	return flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+}
+
+ssize_t sk_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct uio u;
+	struct op op;
+	int r = n < 0 ? -EINVAL : uio_many(&u, iov, (size_t)n), msg_flags = rwf_flags(off, flags);
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.preadv2(fd, iov, n, off, flags));
+	if (msg_flags < 0)
+		r = msg_flags;
+	if (r || !u.left)
+		return op_end(&op, r);
+	return sock_recv_uio(&op, &u, msg_flags);
+}
+
+ssize_t sk_recv(int fd, void *buf, size_t n, int flags)
+{
+	struct uio u = uio_one(buf, n);
+	struct op op;
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.recv(fd, buf, n, flags));
+	return sock_recv_uio(&op, &u, flags);
+}
+
+ssize_t sk_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct uio u = uio_one(buf, n);
+	struct op op;
+	socklen_t none = 0;
+	ssize_t r;
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.recvfrom(fd, buf, n, flags, addr, len));
+	r = sock_recv_uio(&op, &u, flags);
+	if (r >= 0 && addr && len && user_copy(len, &none, sizeof(none))) /* TCP names nobody */
+		return -EFAULT;
+	return r;
+}
+
+/* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
+static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
+{
+	struct msghdr m;
+	struct uio u;
+	struct op op;
+	ssize_t r = user_copy(&m, msg, sizeof(m));
+
+	if (!r)
+		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
+	*ret_kernel = !op_begin(&op, fd);
+	if (*ret_kernel)
+		return 0;
+	r = op_end(&op, r ? r : sock_recv(&op, &u, flags));
+	if (r < 0)
+		return r;
+	if (m.msg_name)
+		m.msg_namelen = 0;
+	m.msg_controllen = 0;
+	m.msg_flags = 0;
+	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;
+}
+
+ssize_t sk_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	bool kernel;
+	ssize_t r = recvmsg_one(fd, msg, flags, &kernel);
+
+	return kernel ? kernel_result(libc_next.recvmsg(fd, msg, flags)) : r;
+}
+
+int sk_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
+{
+	usec_t end = USEC_NEVER;
+	struct timespec limit;
+	unsigned int i;
+	bool kernel;
+	ssize_t r = 0;
+
+	if (timeout) {
+		if (user_copy(&limit, timeout, sizeof(limit)))
+			return -EFAULT;
+		if (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000)
+			return -EINVAL;
+		end = io_now() + SEC(limit.tv_sec) + (usec_t)limit.tv_nsec / 1000;
+	}
+	for (i = 0; i < n && i < IOV_MAX; i++) {
+		unsigned int got;
+
+		r = recvmsg_one(fd, &msgs[i].msg_hdr, flags & ~MSG_WAITFORONE, &kernel);
+		if (kernel)
+			return (int)kernel_result(libc_next.recvmmsg(fd, msgs, n, flags, timeout));
+		if (r < 0)
+			break;
+		got = (unsigned int)r;
+		if (user_copy(&msgs[i].msg_len, &got, sizeof(got)))
+			return -EFAULT;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (timeout && io_now() >= end) {
+			i++;
+			break;
+		}
+	}
+	return i ? (int)i : (int)r;
+}
+
+ssize_t sk___read_chk(int fd, void *buf, size_t n, size_t room)
+{
+	return n > room ? kernel_result(libc_next.__read_chk(fd, buf, n, room)) /* which aborts */ : sk_read(fd, buf, n);
+}
+
+ssize_t sk___recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
+{
+	return n > room ? kernel_result(libc_next.__recv_chk(fd, buf, n, room, flags)) : sk_recv(fd, buf, n, flags);
+}
+
+ssize_t sk___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	return n > room ? kernel_result(libc_next.__recvfrom_chk(fd, buf, n, room, flags, addr, len))
+			: sk_recvfrom(fd, buf, n, flags, addr, len);
+}
+
+/* ---- sending ---- */
+
+static ssize_t send_turn(struct op *op, struct uio *u, int flags)
+{
+	struct iovec cell[CELLS_PER_TURN];
+	unsigned how = (flags & MSG_MORE ? TCP_SEND_MORE : 0) | (flags & MSG_OOB ? TCP_SEND_OOB : 0);
+	struct tcb *tcb = op->f->tcb;
+	ptrdiff_t n;
+	ssize_t r;
+	int n_cells;
+
+	n = tcp_send_begin(own_stack(), tcb, u->left ? u->left : 1, cell, CELLS_PER_TURN, &n_cells);
+	if (n < 0)
+		return n;
+	if ((size_t)n > u->left)
+		n = (ptrdiff_t)u->left;
+	if (n <= USER_COPY_LOCKED_MAX)
+		r = uio_move_cells(u, cell, n_cells, (size_t)n, MOVE_FROM_USER);
+	else
+		r = move_busy(op, u, cell, n_cells, (size_t)n, MOVE_FROM_USER);
+	tcp_send_commit(own_stack(), tcb, r > 0 ? (size_t)r : 0, how, op->t->now);
+	return r;
+}
+
+/* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. */
+static ssize_t sock_send(struct op *op, struct uio *u, int flags)
+{
+	struct file *f = op->f;
+	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, empty = u->left == 0;
+	ssize_t r, done = 0;
+
+	op_acted(op); /* an answer: what the flush rule waits for */
+	for (;;) {
+		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+			return done; /* the next call takes it */
+		r = send_turn(op, u, flags);
+		if (r > 0)
+			done += r;
+		if (r >= 0 && !u->left)
+			return done;
+		if (empty && r == -EAGAIN)
+			return 0;
+		if (done && nonblock && r < 0)
+			return done;
+		if (r == -EBUSY)
+			r = busy_wait(op, &f->send_busy, EPOLLOUT, nonblock, f->sndtimeo_us);
+		else if (r == -EAGAIN)
+			r = op_wait(op, EPOLLOUT, false, nonblock, f->sndtimeo_us);
+		if (r < 0)
+			return done ? done : r;
+	}
+}
+
+ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
+{
+	if (done)
+		r = done;
+	if (r == -ENOTCONN)
+		r = -EPIPE; /* what Linux gives for a stream socket that was never connected */
+	op_end(op, 0);
+	if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
+		raise(SIGPIPE);
+	return r;
+}
+
+static ssize_t sock_send_uio(struct op *op, struct uio *u, int flags)
+{
+	return xfer_send_end(op, 0, sock_send(op, u, flags), flags);
+}
+
+ssize_t sk_write(int fd, const void *buf, size_t n)
+{
+	struct uio u = uio_one(buf, n);
+	struct op op;
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.write(fd, buf, n));
+	return sock_send_uio(&op, &u, 0);
+}
+
+ssize_t sk_writev(int fd, const struct iovec *iov, int n)
+{
+	struct uio u;
+	struct op op;
+	int r = n < 0 ? -EINVAL : uio_many(&u, iov, (size_t)n);
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.writev(fd, iov, n));
+	return r ? op_end(&op, r) : sock_send_uio(&op, &u, 0);
+}
+
+ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct uio u;
+	struct op op;
+	int r = n < 0 ? -EINVAL : uio_many(&u, iov, (size_t)n), msg_flags = rwf_flags(off, flags);
+
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.pwritev2(fd, iov, n, off, flags));
+	if (msg_flags < 0)
+		r = msg_flags;
+	return r ? op_end(&op, r) : sock_send_uio(&op, &u, msg_flags);
+}
+
+ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
+{
+	return sk_sendto(fd, buf, n, flags, NULL, 0);
+}
+
+/* MSG_FASTOPEN connects first (without a cookie, which is what Linux does at a first contact). An address is ignored else. */
+ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	struct uio u = uio_one(buf, n);
+	struct op op;
+
+	if (flags & MSG_FASTOPEN && addr) {
+		int r = sk_connect(fd, addr, len);
+
+		if (r < 0)
+			return r;
+		flags &= ~MSG_FASTOPEN;
+	}
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.sendto(fd, buf, n, flags, addr, len));
+	return sock_send_uio(&op, &u, flags);
+}
+
+/* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
+static int control_check(const struct msghdr *m)
+{
+	size_t off = 0;
+
+	if (!m->msg_control)
+		return 0;
+	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
+		struct cmsghdr c;
+
+		if (user_copy(&c, (uint8_t *)m->msg_control + off, sizeof(c)))
+			return -EFAULT;
+		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
+			return -EINVAL;
+		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SO_MARK && c.cmsg_type != SO_TIMESTAMPING)
+			return -EINVAL;
+		off += CMSG_ALIGN(c.cmsg_len);
+	}
+	return 0;
+}
+
+ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct msghdr m;
+	struct uio u;
+	struct op op;
+	int r = user_copy(&m, msg, sizeof(m));
+
+	if (!r)
+		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
+	if (!r)
+		r = control_check(&m);
+	if (!r && flags & MSG_FASTOPEN && m.msg_name) {
+		r = sk_connect(fd, m.msg_name, m.msg_namelen);
+		if (r < 0)
+			return r;
+		flags &= ~MSG_FASTOPEN;
+	}
+	if (!op_begin(&op, fd))
+		return kernel_result(libc_next.sendmsg(fd, msg, flags));
+	return r ? op_end(&op, r) : sock_send_uio(&op, &u, flags);
+}
+
+int sk_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
+{
+	unsigned int i;
+	ssize_t r = 0;
+
+	for (i = 0; i < n && i < IOV_MAX; i++) {
+		unsigned int sent;
+
+		r = sk_sendmsg(fd, &msgs[i].msg_hdr, flags);
+		if (r < 0)
+			break;
+		sent = (unsigned int)r;
+		if (user_copy(&msgs[i].msg_len, &sent, sizeof(sent)))
+			return -EFAULT;
+	}
+	return i ? (int)i : (int)r;
+}

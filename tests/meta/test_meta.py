@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Rules that no compiler checks: who may include whom, what the library shows, what the stack may need.
+
+test_meta.py RULE ROOT [FILE...]
+"""
+import os
+import re
+import subprocess
+import sys
+
+MAY_INCLUDE = {  # folder -> folder -> which of its headers (None: all but *_priv.h)
+    "stack": {},
+    "io": {"stack": {"netdev.h", "pbuf.h"}},
+    "host": {"stack": None, "io": None},
+    "preload": {"host": None, "stack": None, "io": None},
+    "cli": {"host": None, "stack": None, "io": None},
+}
+STACK_MAY_NEED = {"memcpy", "memmove", "memset", "memcmp", "strcmp", "strncmp", "strlen", "strnlen",
+                  # what compilers and sanitizers put in by themselves
+                  "__stack_chk_fail", "__memcpy_chk", "__memset_chk", "__assert_fail", "_GLOBAL_OFFSET_TABLE_"}
+
+
+def layering(root):
+    """an #include "..." leads only where the folder may look"""
+    bad, seen = [], 0
+    for folder, others in MAY_INCLUDE.items():
+        for name in sorted(os.listdir(os.path.join(root, folder)) if os.path.isdir(os.path.join(root, folder)) else []):
+            if not name.endswith((".c", ".h", ".def")):
+                continue
+            path = os.path.join(root, folder, name)
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+            for inc in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, re.M):
+                seen += 1
+                target = os.path.relpath(os.path.normpath(os.path.join(root, folder, inc)), root)
+                to, _, header = target.rpartition("/")
+                if to == folder:
+                    continue
+                allowed = others.get(to, set())
+                if to not in others or header.endswith("_priv.h") or (allowed is not None and header not in allowed):
+                    bad.append(f"{folder}/{name} includes {target}")
+    if not seen:
+        bad.append("no include found: is this the source tree?")
+    return bad
+
+
+def nm(options, path):
+    out = subprocess.run(["nm", *options, path], check=True, capture_output=True, text=True).stdout
+    return [line.split() for line in out.splitlines() if line.strip()]
+
+
+def exports(root, library):
+    """the library exports the rows of calls.def and nothing else"""
+    listed = subprocess.run([sys.executable, os.path.join(root, "preload/calls.py"), "list",
+                             os.path.join(root, "preload/calls.def")], check=True, capture_output=True, text=True)
+    rows = set(listed.stdout.split())
+    shown = {f[-1].split("@")[0] for f in nm(["-D", "--defined-only"], library)}
+    shown -= {"_init", "_fini"}
+    return [f"{n}: in calls.def, not exported" for n in sorted(rows - shown)] + \
+           [f"{n}: exported, not in calls.def" for n in sorted(shown - rows)]
+
+
+def bound_past_us(root, library):
+    """no object inside the library reaches an exported call through the loader: all are bound to the next definition"""
+    listed = subprocess.run([sys.executable, os.path.join(root, "preload/calls.py"), "list",
+                             os.path.join(root, "preload/calls.def")], check=True, capture_output=True, text=True)
+    rows = set(listed.stdout.split())
+    out = subprocess.run(["readelf", "-rW", library], check=True, capture_output=True, text=True).stdout
+    hits = {m[1] for m in re.finditer(r"R_X86_64_(?:JUMP_SLO\w*|GLOB_DAT|64)\s+\S+\s+(\w+)", out)} & rows
+    return [f"{n}: called by its own name inside the library" for n in sorted(hits)]
+
+
+def stack_symbols(_root, *libraries):
+    """stack/ needs nothing but memcpy and friends: no system call, clock, malloc, lock, thread"""
+    bad = []
+    for library in libraries:
+        table = nm(["-g"], library)
+        defined = {f[-1] for f in table if len(f) >= 3}
+        for f in table:
+            if len(f) == 2 and f[0] == "U" and f[1] not in defined and f[1] not in STACK_MAY_NEED and \
+                    not f[1].startswith(("__asan_", "__ubsan_", "__tsan_", "__gcov")):
+                bad.append(f"stack needs {f[1]}")
+        if not defined:
+            bad.append(f"{library}: no symbols")
+    return sorted(set(bad))
+
+
+def stack_globals(_root, *libraries):
+    """stack/ has no variable: two stacks in one process never meet"""
+    return sorted({f"stack has a variable: {f[-1]}" for library in libraries for f in nm([], library)
+                   if len(f) >= 3 and f[1] in "bBdDcC" and not f[-1].startswith((".", "__"))})
+
+
+def docs(root, *_):
+    """docs/calls.md is what calls.def says"""
+    made = subprocess.run([sys.executable, os.path.join(root, "preload/calls.py"), "docs",
+                           os.path.join(root, "preload/calls.def")], check=True, capture_output=True, text=True).stdout
+    with open(os.path.join(root, "docs/calls.md"), encoding="utf-8") as f:
+        return [] if f.read() == made else ["docs/calls.md is old; preload/calls.py docs preload/calls.def > docs/calls.md"]
+
+
+RULES = {f.__name__: f for f in (layering, exports, bound_past_us, stack_symbols, stack_globals, docs)}
+bad = RULES[sys.argv[1]](*sys.argv[2:])
+print("\n".join(bad))
+sys.exit(bool(bad))
