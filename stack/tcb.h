@@ -15,9 +15,8 @@
 #ifndef OWNSTACK_STACK_TCB_H
 #define OWNSTACK_STACK_TCB_H
 
-#include "htab.h"
+#include "stack_priv.h"
 #include "tcp.h"
-#include "wheel.h"
 
 enum tcp_node_kind { TCP_NODE_TCB = 1, TCP_NODE_REQ = 2, TCP_NODE_TW = 3, TCP_NODE_LISTEN = 4 };
 
@@ -65,8 +64,8 @@ enum tcp_flags {
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
 	TF_PASSIVE = 1u << 25,
 	TF_DELIVERED_HUP = 1u << 26,
-	TF_SYN_DATA_CONNECT = 1u << 27, /* an earlier connect() failed: answer comes once (see tcp_connect()) */
-	TF_OUT = 1u << 28,	/* in the stack's output list */
+	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
+	TF_RTO_PENDING = 1u << 28,	/* a retransmission found no frame to leave in */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
 	TF_PROBE = 1u << 30,	/* a window probe or keep-alive probe is to be sent */
 };
@@ -102,7 +101,7 @@ struct tcb {
 	/* ---- time ---- */
 	struct timer timer;	/* armed no later than the earliest of deadline[]; fires early rather than being moved */
 	usec_t deadline[TCP_N_TIMERS];
-	uint32_t srtt_us, rttvar_us, rttvar_max_us, rto_us, min_rtt_us, ato_us;	/* srtt 8x, rttvar 4x */
+	uint32_t srtt_us, mdev_us, mdev_max_us, rttvar_us, rto_us, min_rtt_us, ato_us;	/* srtt 8 fold, mdev and rttvar 4 fold */
 	uint32_t rtt_seq_end;	/* rttvar's window ends here */
 	uint32_t quick_acks;	/* acknowledgments still to be sent at once */
 	usec_t last_rcv, last_snd, last_ack, rexmt_start;	/* last data in, data out, ACK in; first retransmission of a series */
@@ -110,26 +109,27 @@ struct tcb {
 	uint32_t rexmt_ts;	/* our timestamp on the first retransmission of this recovery (Eifel, RFC 3522) */
 
 	/* ---- queues of the stack ---- */
-	struct tcb *out_next, *out_prev;
-	struct tcb *ev_next, *ev_prev;
-	uint32_t ev_bits;	/* 0: not in the event list */
+	struct dnode out;	/* wants to send: st->tcp_out */
+	struct event_node ev;
+	struct port_hold port;
+	struct ip_path path;
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
-	uint64_t user;
-	uint32_t parent;	/* slab index of the listener while TF_ACCEPTQ */
-	uint32_t parent_gen;
+	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
 	struct tcb *acc_next;
-	struct tcb *port_next, **port_pprev;	/* owners of one port (port.c) */
-	uint64_t port_ref;	/* for port.c */
 
 	/* ---- loss recovery ---- */
 	struct cell *sack;	/* scoreboard, NULL: nothing SACKed */
-	uint32_t high_rxt, recover, sacked_bytes, lost_bytes, rexmt_bytes; /* pipe: see tcp_pipe() */
-	uint32_t prior_cwnd, prior_ssthresh, prr_delivered, prr_out, undo_rexmt;
-	uint32_t rexmt_hole;	/* where the next hole is looked for, see tcp_rexmt_next() */
+	struct cell *snd_rx;	/* where retransmission last read, or NULL */
+	uint32_t high_rxt;	/* retransmitted up to here in this recovery */
+	uint32_t lost_edge;	/* what is not SACKed below it is taken for lost */
+	uint32_t recover;	/* snd_nxt when recovery began */
+	uint32_t head_mark;	/* snd_nxt when the hole at snd_una was last sent again */
+	uint32_t sacked_bytes, pipe_bytes;
+	uint32_t prior_cwnd, prior_ssthresh, prr_cwnd, prr_delivered, prr_out;
 	uint32_t reordering;	/* segments; DupThresh, grows when reordering is seen */
 	struct { uint32_t end, at_us; } rtt_ring[TCP_RTT_RING];
-	uint8_t rtt_head, rtt_n, n_sack_recent, probes;
+	uint8_t rtt_head, rtt_n, n_sack_recent, probes, cc_inited;
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
 
 	/* ---- receiving ---- */
@@ -143,11 +143,10 @@ struct tcb {
 
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
-	uint32_t snd_rsv_tail;	/* octets of room given in snd_tail */
+	uint32_t snd_rsv_room;	/* octets of room given in snd_tail */
 	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up, push_seq;
 	uint32_t advmss, peer_mss, pmtu_bytes;
-	uint32_t oow_at_ms;	/* last answer to an out-of-window segment */
-	uint32_t neigh_cache, neigh_gen;
+	uint32_t oow_at_ms;	/* last answer to an out-of-window segment, 0: never */
 
 	struct tcp_opts opts;
 	struct tcb_listen l;	/* LISTEN only */
@@ -164,7 +163,7 @@ struct tcp_req {
 	struct ipaddr laddr, raddr;
 	uint16_t lport, rport;
 	uint16_t mss, wnd;
-	uint32_t listener, listener_gen;	/* slab index and generation */
+	uint64_t listener;	/* slab handle */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT */
 	uint32_t oow_at_ms;
@@ -180,10 +179,10 @@ struct tcp_tw {
 	struct ipaddr laddr, raddr;
 	uint16_t lport, rport;
 	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent, ts_recent_ms, ts_offset, oow_at_ms;
-	uint8_t flags, rcv_wind_shift, tos, family, reuse; /* reuse: 1 SO_REUSEADDR, 2 SO_REUSEPORT, as the socket had it */
+	uint8_t flags, rcv_wind_shift, tos, family;
+	uint16_t port_flags;	/* PORT_*, as the socket had them */
 	uint32_t uid;
-	struct tcp_tw *port_next, **port_pprev;
-	uint64_t port_ref;
+	struct port_hold port;
 };
 
 static inline bool tcp_is_synchronized(const struct tcb *t)
