@@ -53,6 +53,10 @@ struct stack {
 	struct htab conns;	/* by siphash_tuple(): tcbs, requests, timewaits; hnode.kind tells */
 	struct htab listeners;	/* by port */
 	uint32_t n_live;	/* what stack_live() says */
+	struct dnode tcp_out;	/* tcbs that want to send, in turn */
+	uint32_t n_orphans;
+	uint32_t challenge_left;	/* RFC 5961 7, in this second */
+	usec_t challenge_at;
 	/* ---- end of TCP section ---- */
 };
 
