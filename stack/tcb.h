@@ -63,7 +63,7 @@ enum tcp_flags {
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
 	TF_PASSIVE = 1u << 25,
-	TF_DELIVERED_HUP = 1u << 26,
+	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
 	TF_RTO_PENDING = 1u << 28,	/* a retransmission found no frame to leave in */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
@@ -139,7 +139,7 @@ struct tcb {
 	uint32_t dsack_start, dsack_end;
 	uint32_t rcv_mss, rcv_rtt_us, rcv_rtt_seq, rcvq_space, rcvq_seq, copied_seq;
 	usec_t rcv_rtt_at, rcvq_at;
-	uint32_t rcv_up;
+	uint32_t fin_seq;
 
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
@@ -162,7 +162,7 @@ struct tcp_req {
 	struct timer timer;
 	struct ipaddr laddr, raddr;
 	uint16_t lport, rport;
-	uint16_t mss, wnd;
+	uint16_t mss, advmss, wnd;
 	uint64_t listener;	/* slab handle */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT */

@@ -110,12 +110,13 @@ bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len);
 void tcp_lost_all(struct stack *st, struct tcb *t); /* path MTU shrank: what is in flight is sent again */
 
 /* tcp_recv.c */
-/** tcp_recv_data() - payload of an acceptable segment: queue, acknowledge, wake. Borrows */
-void tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);
+/** tcp_recv_data() - payload and FIN of an acceptable segment: queue, acknowledge, wake. False: the tcb is gone */
+bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);
 void tcp_recv_purge(struct stack *st, struct tcb *t);
 void tcp_ooo_purge(struct stack *st, struct tcb *t);
 unsigned tcp_sack_build(struct tcb *t, struct sack_block *ret_b, unsigned max); /* blocks to report, most recent first */
-bool tcp_ooo_mark(const struct tcb *t, void (*mark)(struct cell *c)); /* repair */
+void tcp_ooo_mark(const struct tcb *t); /* repair: references of its cells */
+void tcp_ooo_forget(struct tcb *t);
 void tcp_rcv_space_init(struct tcb *t);
 
 /* tcp_listen.c */
