@@ -19,7 +19,7 @@ struct hnode {
 	uint16_t pad;
 };
 
-#define HTAB_SEG0     256
+#define HTAB_SEG0     256u
 #define HTAB_SEGS_MAX 24 /* 2^31 buckets */
 
 struct htab {

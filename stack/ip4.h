@@ -13,6 +13,7 @@ struct stack;
 
 #define IPPROTO_NR_ICMP 1
 #define IPPROTO_NR_TCP	6
+#define IPPROTO_NR_UDP	17
 #define IP4_HDR_BYTES	20
 
 /* A packet for us, checked: lengths are true, the destination is ours, the checksum of a TCP segment is right. */
@@ -35,7 +36,7 @@ struct ip_path {
 
 struct ip_tx {
 	struct ipaddr src, dst;
-	struct ip_path *path; /* NULL: look up */
+	struct ip_path *path;	 /* NULL: look up */
 	uint8_t proto, tos, ttl; /* ttl 0: default */
 };
 
@@ -64,13 +65,18 @@ struct ip_error {
 	bool local;		 /* made by ourselves: the neighbour did not answer */
 };
 
+/** eth_push() - an Ethernet header in front */
+void eth_push(const struct stack *st, struct pbuf *p, const uint8_t dst[6], uint16_t type);
 void eth_input(struct stack *st, const struct frame *f, bool looped, usec_t now);
 void arp_input(struct stack *st, const struct frame *f, usec_t now);
 /** arp_send() - a request (1) or reply (2); @dst_mac NULL: broadcast */
 void arp_send(struct stack *st, uint16_t op, const uint8_t *dst_mac, const struct ipaddr *spa, const struct ipaddr *tpa,
 	      const uint8_t *tha);
 void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now);
+enum { ICMP4_PROTO_UNREACH = 2, ICMP4_PORT_UNREACH = 3, ICMP4_FRAG_NEEDED = 4 };
 void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
+/** icmp4_unreachable() - destination unreachable with @code to the sender of @ip, within the rate of RFC 1812 4.3.2.8 */
+void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
 /** icmp4_unreachable_local() - tells the sender of the TCP segment in @p, which could not be delivered. Borrows. */
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now);
 

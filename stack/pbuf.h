@@ -52,7 +52,7 @@ struct pbuf {
 	uint8_t state, n_frags;
 	uint16_t gso_size; /* payload octets of each segment the device is to make, 0: one packet */
 	uint8_t gso_ecn;   /* CWR is set: on the first segment only */
-	uint8_t pad;
+	uint8_t csum_offset; /* from the transport header: the device finishes the checksum there; 0: it is finished */
 	uint8_t hdr[PBUF_HDR_BYTES];
 	struct pbuf_frag frag[PBUF_FRAGS_MAX];
 };

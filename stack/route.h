@@ -37,5 +37,8 @@ int route_init(struct stack *st);
 const struct route_row *route_lookup(const struct stack *st, const struct ipaddr *dst);
 /** route_broadcast() - is @addr the limited broadcast, a directed one of ours, or multicast: never a peer of TCP */
 bool route_broadcast(const struct stack *st, const struct ipaddr *addr);
+void route_repair(struct stack *st);
+/** path_changed() - what connections remember of their way out is no longer true */
+void path_changed(struct stack *st);
 
 #endif
