@@ -12,7 +12,8 @@
 
 struct tcb;
 
-#define CWND_MAX_BYTES (1u << 30)
+#define CWND_MAX_BYTES	   (1u << 30)
+#define TCP_INIT_CWND_SEGS 10u /* RFC 6928 */
 
 struct cc_ops {
 	const char *name;
@@ -34,7 +35,8 @@ const struct cc_ops *tcp_cc_ops(const struct tcb *t);
 
 /** cc_slow_start() - takes of @acked what leads up to ssthresh; returns the rest (RFC 5681 3.1, counted in octets) */
 uint32_t cc_slow_start(struct tcb *t, uint32_t acked);
-/** cc_grow() - one segment per @per_cwnd octets acknowledged; *credit keeps the fraction */
+/** cc_grow() - one segment for each @per_segment octets acknowledged; *credit keeps the fraction */
 void cc_grow(struct tcb *t, uint32_t *credit, uint32_t acked, uint32_t per_segment);
+void cc_idle_restart(struct tcb *t, usec_t idle_us); /* restart() of RFC 5681 4.1 */
 
 #endif

@@ -454,7 +454,7 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	t->bytes_sent += sent;
 	t->pipe_bytes += sent;
 	t->prr_out += sent;
-	if (t->rtt_n < TCP_RTT_RING) {
+	if (t->rtt_n < TCP_RTT_RING && t->ca_state < TCP_CA_RECOVERY) {
 		unsigned i = (t->rtt_head + t->rtt_n++) % TCP_RTT_RING;
 
 		t->rtt_ring[i].end = t->snd_nxt;
@@ -462,6 +462,8 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	}
 	if (now - t->last_rcv < t->ato_us) /* sending soon after receiving: interactive */
 		t->flags |= TF_PINGPONG;
+	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
+		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
 	t->last_snd = now;
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
@@ -506,7 +508,6 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
 	t->bytes_retrans += sent;
 	t->flags &= ~TF_REXMT_HEAD;
-	t->flags |= TF_RTT_REXMT;
 	t->rtt_n = 0; /* Karn: what is timed now may be acknowledged by either copy */
 	if (seq == t->snd_una)
 		t->head_mark = t->snd_nxt;
@@ -515,8 +516,11 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 		t->pipe_bytes += sent;
 	}
 	t->prr_out += sent;
-	if (t->rexmt_ts == 0)
-		t->rexmt_ts = (t->ts_offset + tcp_ts_clock(now)) | 1;
+	if (t->rexmt_ts == 0) {
+		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
+
+		t->rexmt_ts = ts ? ts : 1;
+	}
 	if (t->rexmt_start == 0)
 		t->rexmt_start = now;
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
