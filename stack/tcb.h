@@ -59,6 +59,7 @@ enum tcp_flags {
 	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
 	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
 	TF_PUSH = 1u << 21,	/* cork and Nagle are overruled for what is queued now */
+	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
 	TF_PASSIVE = 1u << 25,

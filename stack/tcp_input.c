@@ -51,6 +51,7 @@ static bool seg_parse(const struct frame *f, const struct ip_rx *ip, struct tcp_
 	ret_s->len = ip->l4_len - hdr_len;
 	ret_s->gso_size = (f->vnet.gso_type & ~VNET_GSO_ECN) != VNET_GSO_NONE ? f->vnet.gso_size : 0;
 	ret_s->tos = ip->tos;
+	ret_s->isn = 0;
 	tcp_opts_parse(h + TCP_HDR_BYTES, hdr_len - TCP_HDR_BYTES, &ret_s->o);
 	return true;
 }
@@ -289,7 +290,7 @@ static uint32_t rtt_of(struct tcb *t, const struct tcp_seg *s, usec_t now)
 }
 
 /* RFC 9293 3.10.7.4; Linux also takes a larger window from an equal segment. Return: it changed */
-static bool take_window(struct tcb *t, const struct tcp_seg *s)
+static bool take_window(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 {
 	uint32_t wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	bool changed;
@@ -300,8 +301,13 @@ static bool take_window(struct tcb *t, const struct tcp_seg *s)
 	t->snd_wl1 = s->seq;
 	t->snd_wl2 = s->ack;
 	t->snd_wnd = wnd;
-	if (wnd > t->snd_max_wnd)
+	if (wnd > t->snd_max_wnd) {
+		bool bound = t->snd_max_wnd / 2 <= t->snd_mss;
+
 		t->snd_max_wnd = wnd;
+		if (bound)
+			tcp_mss_sync(st, t);
+	}
 	return changed;
 }
 
@@ -311,6 +317,8 @@ static void ack_probe(struct stack *st, struct tcb *t, usec_t now)
 	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
 
 	t->probes = 0;
+	if (t->snd_una == t->snd_nxt)
+		t->rexmt_start = 0;
 	if (t->snd_una != t->snd_nxt || t->deadline[TCPT_PERSIST] == USEC_NEVER)
 		return;
 	if (t->snd_wnd >= (unsent < t->snd_mss ? unsent : t->snd_mss) && t->snd_wnd > 0) {
@@ -369,7 +377,7 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		return true; /* overtaken by a later one; its payload counts */
 	}
 	t->last_ack = now;
-	wnd_changed = take_window(t, s);
+	wnd_changed = take_window(st, t, s);
 	if (s->ack != t->snd_una)
 		acked_new(st, t, s, &a, now);
 	else

@@ -120,14 +120,15 @@ static uint16_t wnd_take(const struct stack *st, struct tcb *t)
 
 /* ---- one segment of a connection ---- */
 
-static unsigned opts_put(struct tcb *t, uint8_t *p, usec_t now)
+/* SACK goes with segments without payload only: full ones have no room for it. output_one() sends such a segment first. */
+static unsigned opts_put(struct tcb *t, uint8_t *p, bool sack, usec_t now)
 {
 	struct sack_block b[TCP_SACK_BLOCKS];
 	unsigned n = 0;
 
 	if (t->flags & TF_TS)
 		n = tcp_opt_put_ts(p, t->ts_offset + tcp_ts_clock(now), t->ts_recent);
-	if (t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
+	if (sack && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
 		n += tcp_opt_put_sack(p + n, b, tcp_sack_build(t, b, t->flags & TF_TS ? 3 : 4));
 	return n;
 }
@@ -214,7 +215,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	fin = fin && len == asked;
 	if (fin)
 		h.flags |= TH_FIN;
-	h.opt_len = (uint8_t)opts_put(t, h.opt, now);
+	h.opt_len = (uint8_t)opts_put(t, h.opt, len == 0, now);
 	h.wnd = wnd_take(st, t);
 	hdr_push(p, &h);
 	ack_sent(t);
@@ -262,7 +263,7 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 	p = pbuf_alloc(st);
 	if (!p)
 		return false;
-	h.opt_len = (uint8_t)opts_put(t, h.opt, now);
+	h.opt_len = (uint8_t)opts_put(t, h.opt, true, now);
 	h.wnd = wnd_take(st, t);
 	hdr_push(p, &h);
 	t->segs_out++;
@@ -571,6 +572,8 @@ static int output_one(struct stack *st, struct tcb *t, usec_t now)
 {
 	int r;
 
+	if (t->flags & TF_ACK_NOW && tcp_is_synchronized(t) && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
+		return tcp_xmit_ack(st, t, now) ? 1 : -1;
 	if (may_send_data(t)) {
 		r = send_rexmt(st, t, now);
 		if (r == 0)

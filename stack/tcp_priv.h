@@ -29,7 +29,6 @@
 struct tcb *tcp_new(struct stack *st, uint64_t user, usec_t now);
 void tcp_hash_insert(struct stack *st, struct tcb *t);	/* by its 4-tuple */
 void tcp_hash_remove(struct stack *st, struct tcb *t);
-void tcp_live_add(struct stack *st, int n);
 /** tcp_set_state() - the one writer of tcb->state */
 void tcp_set_state(struct tcb *t, enum tcp_state s);
 /** tcp_done() - the connection is over: CLOSED, timers and queues gone. Takes if it is an orphan. */
@@ -39,6 +38,12 @@ void tcp_fail(struct stack *st, struct tcb *t, int err);
 void tcp_free(struct stack *st, struct tcb *t);	/* takes: queues, timers, lists, port */
 void tcp_port_key(const struct tcb *t, struct port_key *ret_key);
 void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now); /* on reaching ESTABLISHED: mss, buffers, congestion control */
+void tcp_snd_purge(struct stack *st, struct tcb *t);	/* send queue; what a writer is filling goes at its commit */
+void tcp_opts_default(const struct stack *st, struct tcp_opts *o);
+static inline uint32_t tcp_port_hash(uint16_t port)
+{
+	return port * 0x9e3779b1u >> 7;
+}
 void tcp_event(struct stack *st, struct tcb *t, uint32_t bits);
 void tcp_write_space(struct stack *st, struct tcb *t);	/* tell a writer that waits, if there is enough room */
 void tcp_sndbuf_expand(struct stack *st, struct tcb *t);
@@ -124,8 +129,9 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now);
 void tcp_req_drop(struct stack *st, struct tcp_req *r);	/* takes */
+bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now);	/* repair; false: its listener is gone */
+bool tcp_accept_restore(struct stack *st, struct tcb *t);		/* repair; false: its listener is gone */
 void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now);	/* requests forgotten, unaccepted connections reset */
-void tcp_accept_unlink(struct stack *st, struct tcb *t);	/* out of its parent's accept queue */
 
 /* tcp_timewait.c */
 /** tcp_timewait() - @t is done but for 2 MSL. Takes if it is an orphan. */

@@ -38,6 +38,7 @@ struct tcp_seg {
 	uint16_t sport, dport, wnd, urg;
 	uint16_t gso_size;	/* payload of each segment of a super-frame, or len */
 	uint8_t flags, tos;
+	uint32_t isn;		/* a listener must start behind this: the TIME_WAIT it replaces had come so far; 0: free */
 	const uint8_t *data;	/* payload, in the frame */
 	struct tcp_rx_opts o;
 };
