@@ -291,6 +291,16 @@ class Net:
                     found.append(pid)
         return found
 
+    def helpers_kind(self, kind):
+        """Those helpers that call themselves @kind, "warden" or "keeper"."""
+        found = []
+        for pid in self.helpers():
+            with contextlib.suppress(OSError):
+                names = open("/proc/%d/comm" % pid).read() + open("/proc/%d/cmdline" % pid).read()
+                if kind in names:
+                    found.append(pid)
+        return found
+
     # -- the peer's sockets, made by this process itself ------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -420,6 +430,7 @@ http {{
         root {root};
         location = / {{ return 200 "{body}"; }}
         location = /pid {{ return 200 "$pid\\n"; }}
+        location = /status {{ stub_status; }}
         location / {{ }}
     }}
 }}
