@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from harness import Net, Options, PRIVATE
+from harness import PRIVATE, Options
 
 
 def programs():
@@ -15,7 +15,7 @@ def programs():
 
 
 @pytest.mark.modes("tap", "packet")
-@pytest.mark.parametrize("path", programs(), ids=os.path.basename)
+@pytest.mark.parametrize("path", [pytest.param(p, id=os.path.basename(p)) for p in programs()])
 def test_prints_the_same(make_net, path):
     kernel, ours = make_net(mode="kernel"), make_net()
     want = kernel.start("private", path, "both", PRIVATE, "7100", name="kernel")

@@ -38,7 +38,7 @@ def outcome(argv, net, env=None):
 @pytest.mark.parametrize("name", list(PROGRAMS))
 def test_behaves_as_without(net, name):
     argv = PROGRAMS[name]
-    env = dict(os.environ, LC_ALL="C", **net.env)
+    env = dict(os.environ, **net.env)
     want = outcome(argv, net)
     got = outcome(net.argv("private", *argv), net, env)
     assert got == want

@@ -74,7 +74,7 @@ def test_memcached_four_threads(net):
             assert f.readline() == b"END\r\n"
     s = held[0]
     s.sendall(b"stats\r\n")
-    stats = dict(ln.split()[1:3] for ln in iter(s.makefile("r").readline, "END\r\n"))
+    stats = dict(ln.split()[1:3] for ln in iter(s.makefile("r", newline="").readline, "END\r\n"))
     assert stats["threads"] == "4" and int(stats["curr_connections"]) >= len(socks)
     assert srv.alive()
 

@@ -102,16 +102,19 @@ def test_receiver_pauses_put(net, server):
 def test_connection_churn(net, server, parallel, first):
     """One client address, one port, so often that the client's ports wrap: no connect takes 100 ms.
 
-    The kernel as client that closes first needs tcp_tw_reuse for this, since its default reuses on loopback only."""
-    count = 200000 if Options.full else 60000
-    net.sysctl("peer", ip_local_port_range="20000 60999", tcp_tw_reuse=1)
+    The kernel as client that closes first needs tcp_tw_reuse for this, since its default reuses on loopback only. What
+    its own search for a port that has rested 1 s takes inside connect() is not the private server's doing."""
+    count = 200000 if Options.full else 80000
+    net.sysctl("peer", ip_local_port_range="1024 65535", tcp_tw_reuse=1)
     if net.mode == "kernel":
-        net.sysctl("private", ip_local_port_range="20000 60999", tcp_tw_reuse=1)
+        net.sysctl("private", ip_local_port_range="1024 65535", tcp_tw_reuse=1)
     role, port = ("echo", ECHO) if first == "client" else ("reply", REPLY)
     serve(net, server, "%s:%d" % (role, port))
     out = client(net, other(server), "churn", ADDR[server], port, count, parallel, first, seconds=300)
-    m = re.search(r"(\d+) slow, longest connect (\d+) us", out)
-    assert (int(m.group(1)), int(m.group(2)) < 100000) == (0, True), out
+    m = re.search(r"(\d+) slow, longest handshake (\d+) us, mean \d+ us, longest call (\d+) us", out)
+    assert int(m.group(1)) == 0 and int(m.group(2)) < 100000, out
+    if server == "peer" and net.mode != "kernel":
+        assert int(m.group(3)) < 100000, out
 
 
 @SIDES
