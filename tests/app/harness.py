@@ -8,7 +8,7 @@ Two sides. The *private* side is the one under test: programs run by `ownstack r
     packet  peer kernel -- veth -- AF_PACKET, private host     (a namespace each)
     kernel  peer kernel -- veth -- kernel                      (a namespace each; proves the test itself)
 
-Everything lives in namespaces named own-PID-N..., which close() removes with every process that is in them: nothing else
+Everything lives in namespaces named own-PID..., which close() removes with every process that is in them: nothing else
 can be in there, since this module made them. Programs are started in the namespace without a shell between, so that their
 pid is the program's own.
 """
@@ -37,6 +37,7 @@ CLONE_NEWNET = 0x40000000
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
+TAG = os.environ.get("OWN_TAG", "own") + "-%d" % os.getpid()     # ./dev removes all namespaces that begin with its OWN_TAG
 
 
 class Options:
@@ -150,7 +151,7 @@ class Net:
     def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False):
         assert mode in ("tap", "packet", "kernel")
         self.mode, self.mtu, self.cpu, self.io = mode, mtu, cpu, Options.io if io is None else io
-        self.id = "own-%d-%d" % (os.getpid(), next(_numbers))
+        self.id = "%s-%d" % (TAG, next(_numbers))
         self.peer_ns = self.id + "-k"
         self.private_ns = self.peer_ns if mode == "tap" else self.id + "-p"
         self.third_ns = self.id + "-q" if mode == "kernel" and second_host else None
