@@ -24,14 +24,16 @@
 #define SLOTS_MAX	    16384 /* processes of one host at a time; the arena is sparse */
 #define SLOT_KEEPER	    1	  /* the keeper's own slot; 0 means none */
 
-/* ---- driver role (RULES C5), one 64-bit word: state:2 | thread:32-bit waiter index | slot ---- */
+/* ---- driver role (RULES C5): one 64-bit word, waiter index << 16 | slot << 2 | state; see drive.c ---- */
 enum role_state { ROLE_FREE = 0, ROLE_WAITING = 1, ROLE_OUT = 2 };
 
 struct queue {
 	_Atomic uint64_t role;	    /* see drive.c */
 	_Atomic uint64_t activity;  /* bumped at every entry into the library: who computes long stands still */
-	_Atomic uint32_t sleepers;  /* threads asleep without the role */
 	_Atomic uint32_t held;	    /* output is held back (flush rule): the keeper must tick */
+	_Atomic uint64_t deadline;  /* until when the WAITING driver sleeps: who sets an earlier timer wakes it */
+	_Atomic uint64_t looked_at; /* when the queue was last looked into */
+	struct waiter *sleeper;	    /* threads asleep without the role, last one first (shard lock) */
 };
 
 struct shard {
@@ -81,9 +83,9 @@ struct waiter { /* one per thread, in host->waiters */
 	int32_t tid;
 	struct waiter *next, **prev;	/* slot->waiters */
 	struct watch *watches;		/* of the call it blocks in: freed with it when its process dies */
-	struct waiter *ep_next, **ep_prev; /* epoll->sleepers */
+	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
+	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
 	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
-	uint8_t on_epoll;
 };
 
 /* ---- open file descriptions ---- */
@@ -97,12 +99,11 @@ struct file {
 	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
 	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
 	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
-	struct tcb *tcb;
+	struct tcb *tcb;	/* also while UNDECIDED: setsockopt and bind go to both sides, nothing is to be replayed */
 	struct epoll *ep;
 	struct watch *watches;	/* all who watch it: epoll members and blocked threads */
 	uint64_t rcvtimeo_us, sndtimeo_us; /* 0: none */
 	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
-	struct cell *optlog;	/* UNDECIDED: setsockopts to be replayed */
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
@@ -122,7 +123,7 @@ struct watch {
 	uint32_t flags;			/* EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP as given */
 	struct epoll *ep;
 	struct watch *ready_next, **ready_prev; /* epoll->ready */
-	struct watch *hash_next;	/* epoll->bucket[] */
+	struct watch *all_next, **all_prev; /* epoll->all */
 	struct waiter *waiter;		/* WATCH_THREAD */
 	struct watch *sibling;		/* WATCH_THREAD: others of the same call */
 };
@@ -131,9 +132,8 @@ struct epoll {
 	struct file *file;
 	struct watch *ready, **ready_tail;
 	struct waiter *sleepers;	/* threads in epoll_wait */
+	struct watch *all;		/* every member on the private side */
 	uint32_t n_watches, n_ready;
-	uint32_t n_buckets;		/* power of two, grows */
-	struct watch **bucket;
 	uint32_t n_kernel;		/* members that are the kernel's */
 	uint32_t turn;			/* whose side fills maxevents first */
 };

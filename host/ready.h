@@ -40,6 +40,11 @@ int epoll_collect(struct thr *t, struct epoll *ep, struct epoll_event *ret, int 
 /** epoll_sleep_arm()/disarm() - thread is about to wait in epoll_wait / is back */
 void epoll_sleep_arm(struct thr *t, struct epoll *ep);
 void epoll_sleep_disarm(struct thr *t, struct epoll *ep);
+bool epoll_has_ready(struct epoll *ep);
+/** watch_drop_all() - @f ends: its watches go, its blocked threads look again */
+void watch_drop_all(struct thr *t, struct file *f);
+/** epoll_drop() - @ep ends: its members are let go */
+void epoll_drop(struct thr *t, struct epoll *ep);
 /** ready_slot_drop() - process is dead: its threads' watches go */
 void ready_slot_drop(struct thr *t, uint32_t slot);
 /** ready_repair() - after a broken lock: lists from the slabs */

@@ -20,20 +20,20 @@
 #define THR_WAKES_MAX 64
 struct thr {
 	struct waiter *waiter;	/* in the arena */
+	struct io_waker *waker;	/* the waiter's; the keeper's is host->keeper.waker */
 	uint32_t waiter_index, slot;
 	struct io_loop *loop;	/* NULL until it first has to send or wait */
 	usec_t now;		/* read at entry, and after each sleep */
-	uint64_t incarnation;	/* of the process: differs after fork */
-	struct io_waker *wakes[THR_WAKES_MAX];
+	struct waiter *wakes[THR_WAKES_MAX]; /* to be woken after unlocking */
 	unsigned n_wakes;
 	struct pbuf *tx_done;	/* finished frames, to be handed back under the lock */
-	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on */
-	uint32_t held_frames;
+	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on, see thr_acted() */
+	uint32_t held_ops;	/* operations since output was first held back */
 	usec_t held_since;	/* 0: nothing is held */
-	uint32_t role_held;	/* this thread has the driver role (WAITING or OUT) */
-	uint32_t absence_ewma_us;
+	bool role;		/* this thread went to sleep as driver */
+	usec_t stack_deadline;	/* next timer, noted under the lock before sleeping as driver */
+	uint32_t absence_ewma_us; /* how long it usually stays OUT */
 	usec_t out_since;
-	bool may_hold;		/* callers that deliver events (epoll) set it */
 };
 
 /* Depth of critical sections: signal handlers are put off while it is not 0 (RULES C9). preload/ installs the hook. */
@@ -50,7 +50,16 @@ void thr_leave_hold(struct thr *t);
 void thr_exit(struct thr *t);
 /** thr_fork_child() - forget the parent's thread state */
 void thr_fork_child(void);
+/** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */
 void thr_wake_later(struct thr *t, struct waiter *w);
+/** thr_acted() - the program acts on an event of its last wait: one less to wait for before output must leave (flush rule) */
+static inline void thr_acted(struct thr *t, struct file *f)
+{
+	if (f->home_wait == t->waiter_index && t->undelivered) {
+		f->home_wait = 0;
+		t->undelivered--;
+	}
+}
 
 /* ---- lock.c: the shard lock (RULES C1-C4) ---- */
 void shard_lock(struct thr *t);
@@ -66,6 +75,7 @@ struct drive_wait {
 	const sigset_t *mask;
 	struct pollfd *kfds;
 	unsigned n_kfds;
+	bool kfds_stay;		/* as in struct io_wait: same descriptors as last time, polls may be left armed */
 };
 /**
  * drive_wait() - sleep until woken, as driver if the role is to be had. No lock held.
@@ -81,6 +91,10 @@ void drive_once(struct thr *t);
  * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
 int drive_keeper(struct thr *t, int epoll_fd);
+/** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */
+void queue_sleeper_drop(struct waiter *w);
+/** drive_thread_exits() - the role goes back if this thread holds it. No lock held. */
+void drive_thread_exits(struct thr *t);
 /** drive_slot_died() - the role is taken from a dead process */
 void drive_slot_died(struct thr *t, uint32_t slot);
 

@@ -47,14 +47,20 @@ void io_wake(struct io_waker *w);
 
 /* ---- the loop ---- */
 struct io_loop;
+struct memdev_end;
 struct io_loop_config {
 	int queue_fd;		/* borrowed during the call only where the ring can register it, else dup'ed above 1000 */
 	enum io_kind kind;
 	enum io_level level;	/* 0: probe */
 	const char *pcap_path;	/* decorator: record all frames, NULL: none */
 	const char *impair;	/* decorator: "loss=1%,reorder=2%,dup=1%,delay=20ms,seed=7", NULL: none */
+	struct memdev_end *mem;	/* IO_KIND_MEM: the end to drive (memdev.h), borrowed; such a loop is always of level poll */
+	/* called around each system call that may sleep: here a caller allows asynchronous cancellation, and only here */
+	void (*sleep_hook)(void *arg, bool begins);
+	void *sleep_arg;
+	bool no_rwf_nowait;	/* test: do as on kernels before 6.4, whose TAP refuses RWF_NOWAIT */
 };
-/** io_level_probe() - best level this process may use now; @env: value of OWNSTACK_IO or NULL. -EINVAL: not a level */
+/** io_level_probe() - best level this process may use now; @env: value of OWNSTACK_IO or NULL. -EINVAL: not a level, -EOPNOTSUPP: not here */
 int io_level_probe(const char *env);
 /** io_loop_open() - gives a loop for the calling thread; sets up @waker (in shared memory) so that others can wake it */
 int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker);
@@ -72,11 +78,19 @@ struct io_wait {
 	const sigset_t *mask;	/* swapped in atomically for the sleep, NULL: unchanged */
 	struct pollfd *kfds;	/* descriptors of the application to wait on as well; revents is filled */
 	unsigned n_kfds;
+	/*
+	 * kfds are the same files as in this loop's last wait (where the numbers are the same): polls left over from it are
+	 * used again, saving a system call. Set it only for descriptors whose close the caller sees (the kernel side of an epoll
+	 * set), since a poll left over keeps the file open. false: what is left over is cancelled before the wait returns.
+	 */
+	bool kfds_stay;
 };
 /**
  * io_loop_wait() - submit what is queued, then sleep until something happens
  *
  * One io_uring_enter in the common case. Frames that arrive although the role is not held are still kept: ask io_loop_rx().
+ * An event of a left-over poll may be stale: look without blocking. -EINTR may be missing when frames or a wake came in the
+ * same moment; who must know that a handler ran counts handlers. What came in together with -EINTR is kept.
  * Return: IO_WAIT_* bits, 0: deadline passed (or nothing, when not blocking), -EINTR: a signal handler ran
  */
 int io_loop_wait(struct io_loop *l, struct io_wait *w);

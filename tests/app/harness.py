@@ -526,6 +526,21 @@ def parse_ab(text):
             "bad_answers": sum(map(int, re.findall(r"Non-2xx responses:\s+(\d+)", text)))}
 
 
+def count_syscalls(net, ng, pids, seconds):
+    """(calls entered by @pids, requests answered meanwhile), by the raw_syscalls tracepoint; None where it is not to be had.
+
+    nginx's own counter is read inside the counted time, so that the ratio errs to the high side."""
+    if not os.path.isdir("/sys/kernel/tracing/events"):
+        subprocess.run(["mount", "-t", "tracefs", "nodev", "/sys/kernel/tracing"], check=False)
+    ask = "curl -s --max-time 5 %sstatus" % ng.url
+    r = subprocess.run(["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, pids)), "--",
+                        *net.argv("peer", "sh", "-c", "%s; sleep %d; %s" % (ask, seconds, ask))],
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    calls = [int(ln.split(",")[0]) for ln in r.stderr.splitlines() if "raw_syscalls" in ln and ln.split(",")[0].isdigit()]
+    seen = [int(n) for n in re.findall(r"requests\s+\d+ \d+ (\d+)", r.stdout)]
+    return (calls[0], seen[1] - seen[0]) if calls and len(seen) == 2 else None
+
+
 def figures(text, word):
     """`word 1 name 2 other 3` lines of our own programs as a dictionary."""
     line = next(ln for ln in text.splitlines() if ln.startswith(word))

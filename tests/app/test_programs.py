@@ -2,13 +2,12 @@
 """Programs that have nothing to do with the network behave as without the library, and cost next to nothing."""
 
 import os
-import re
 import subprocess
 import time
 
 import pytest
 
-from harness import PRIVATE, Nginx, Options, wait_for, wrk_argv
+from harness import PRIVATE, Nginx, count_syscalls, wait_for, wrk_argv
 
 PROGRAMS = {
     "ls": ["ls", "-la", "/etc"],
@@ -91,25 +90,10 @@ def test_kernel_does_not_own_the_address(net):
     assert ng.proc.alive()
 
 
-def count_syscalls(net, ng, pids, seconds):
-    """(calls entered by @pids, requests answered meanwhile), by the raw_syscalls tracepoint; None where it is not to be had.
-
-    nginx's own counter is read inside the counted time, so that the ratio errs to the high side."""
-    ask = "curl -s --max-time 5 %sstatus" % ng.url
-    r = subprocess.run(["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, pids)), "--",
-                        *net.argv("peer", "sh", "-c", "%s; sleep %d; %s" % (ask, seconds, ask))],
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    calls = [int(ln.split(",")[0]) for ln in r.stderr.splitlines() if "raw_syscalls" in ln and ln.split(",")[0].isdigit()]
-    seen = [int(n) for n in re.findall(r"requests\s+\d+ \d+ (\d+)", r.stdout)]
-    return (calls[0], seen[1] - seen[0]) if calls and len(seen) == 2 else None
-
-
 def test_system_calls_per_request(net):
     """Worker, keeper and warden together, 64 keep-alive connections: at most 0.5 each request (kernel: over 2).
 
     Everything shares one CPU, as in the benchmark, so that batches form as they do under load."""
-    if not os.path.isdir("/sys/kernel/tracing/events"):
-        subprocess.run(["mount", "-t", "tracefs", "nodev", "/sys/kernel/tracing"], check=False)
     net.cpu = 0
     ng = Nginx(net, workers=1)
     load = net.start("peer", *wrk_argv(ng.url, 64, 6))

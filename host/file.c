@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* file.c - open file descriptions: shared by dup and fork, gone with the last number and the last call in progress */
+#include "ready.h"
+
+uint64_t file_handle(const struct file *f)
+{
+	return slab_handle(&host->files, f);
+}
+
+struct file *file_get(uint64_t handle)
+{
+	return slab_get(&host->files, handle);
+}
+
+void file_ref(struct file *f)
+{
+	atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
+}
+
+struct file *file_new(enum file_kind kind, int family)
+{
+	struct file *f = slab_alloc(&host->files);
+
+	if (!f)
+		return NULL;
+	f->kind = (uint8_t)kind;
+	f->family = (uint8_t)family;
+	return f;
+}
+
+struct file *epoll_file_new(void)
+{
+	struct file *f = file_new(FILE_EPOLL, 0);
+
+	if (!f)
+		return NULL;
+	f->ep = slab_alloc(&host->epolls);
+	if (!f->ep) {
+		slab_free(&host->files, f);
+		return NULL;
+	}
+	f->ep->file = f;
+	f->ep->ready_tail = &f->ep->ready;
+	return f;
+}
+
+/* The last reference is gone: what a kernel does in release(). */
+static void file_free(struct thr *t, struct file *f)
+{
+	struct stack *st = host->shard.stack;
+
+	watch_drop_all(t, f);
+	if (f->tcb) {
+		tcp_set_user(f->tcb, 0);
+		tcp_close(st, f->tcb, t->now);
+	}
+	if (f->ep) {
+		epoll_drop(t, f->ep);
+		slab_free(&host->epolls, f->ep);
+	}
+	slab_free(&host->files, f);
+}
+
+void file_unref(struct thr *t, struct file *f)
+{
+	if (f && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
+		file_free(t, f);
+}
+
+uint32_t file_poll(const struct file *f)
+{
+	if (f->kind == FILE_EPOLL)
+		return epoll_has_ready(f->ep) ? EPOLLIN | EPOLLRDNORM : 0;
+	if (f->tcb)
+		return tcp_poll(f->tcb);
+	return EPOLLOUT | EPOLLWRNORM | EPOLLHUP; /* as a fresh socket */
+}

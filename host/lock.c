@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lock.c - the shard lock, and what happens when its holder dies or is stopped
+ *
+ * Theory of operation
+ *
+ * One futex word in the arena: 0, or the holder's process slot and 16 bits of its thread id, plus two flags. It is not a
+ * pthread mutex: glibc's robust list knows the wrong thread in vfork and raw-clone children (RULES C3, T11), and costs twice
+ * as much. Taking and releasing it without contention is one atomic operation each.
+ *
+ *   CONTENDED   somebody sleeps on the word: who releases wakes one
+ *   STOP_AFTER  the holder's process was found stopped (SIGSTOP) inside: it was continued so that it can leave, and stops
+ *               itself again as soon as it has released. A kernel finishes a system call before it stops a process; this
+ *               is the same for calls that are no longer the kernel's.
+ *
+ * A waiter that slept 50 ms looks at the holder's process. Gone: it takes the lock over and repairs what the dead one may
+ * have left half-made (stack_repair(), ready_repair()). Stopped: as above where it may send the signal, else the shard is
+ * marked stalled and the waiter goes on waiting.
+ *
+ * thr_depth is raised before the word is taken and lowered after it is released: signal handlers are put off in between.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+#include "ready.h"
+#include "slot.h"
+#include "sys.h"
+
+#define LOCK_CONTENDED	0x80000000u
+#define LOCK_STOP_AFTER 0x40000000u
+#define LOCK_SLOT(w)	((w) & 0x3fffu)
+#define LOCK_SPINS	40 /* about 1 us */
+static const struct timespec lock_patience = { .tv_nsec = 50 * 1000 * 1000 };
+
+_Static_assert(SLOTS_MAX <= 0x4000, "a slot fits its 14 bits of the lock word");
+
+_Thread_local volatile int thr_depth __attribute__((tls_model("initial-exec")));
+void (*thr_depth0_hook)(void);
+volatile bool *thr_signal_pending;
+
+/* Thread that closed the gate of this process, 0: open. */
+static _Atomic int gate_owner;
+
+static uint32_t lock_id(const struct thr *t)
+{
+	return t->slot | ((uint32_t)t->waiter->tid & 0xffffu) << 14;
+}
+
+static void lock_repair(struct thr *t, uint32_t dead_slot)
+{
+	stack_repair(host->shard.stack, (uint16_t)dead_slot, io_now());
+	ready_repair(t);
+}
+
+/* The holder sleeps stopped inside the lock: let it run until it leaves. */
+static void lock_nudge(uint32_t seen)
+{
+	pid_t pid = host->slot[LOCK_SLOT(seen)].pid;
+
+	if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, seen | LOCK_STOP_AFTER))
+		return; /* it moved: not stopped after all */
+	if (sys_call(SYS_kill, pid, SIGCONT) < 0) {
+		atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+		host->shard.stalled = 1;
+	}
+}
+
+/* Slept in vain: who holds it? Return: true: the lock is ours now, taken from the dead. */
+static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
+{
+	uint32_t slot = LOCK_SLOT(seen);
+
+	switch (slot_life(slot)) {
+	case SLOT_GONE:
+		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, mine | LOCK_CONTENDED))
+			return false;
+		lock_repair(t, slot);
+		return true;
+	case SLOT_STOPPED:
+		if (!(seen & LOCK_STOP_AFTER))
+			lock_nudge(seen);
+		return false;
+	case SLOT_RUNS:
+		return false;
+	}
+	return false;
+}
+
+static void lock_slow(struct thr *t, uint32_t mine)
+{
+	for (int i = 0; i < LOCK_SPINS; i++) {
+		uint32_t w = atomic_load_explicit(&host->shard.lock, memory_order_relaxed);
+
+		if (!w && atomic_compare_exchange_weak(&host->shard.lock, &w, mine))
+			return;
+		__builtin_ia32_pause();
+	}
+	for (;;) {
+		uint32_t w = host->shard.lock;
+
+		if (!w) { /* others may still sleep: keep the flag */
+			if (atomic_compare_exchange_strong(&host->shard.lock, &w, mine | LOCK_CONTENDED))
+				return;
+			continue;
+		}
+		if (!(w & LOCK_CONTENDED)) {
+			if (!atomic_compare_exchange_strong(&host->shard.lock, &w, w | LOCK_CONTENDED))
+				continue;
+			w |= LOCK_CONTENDED;
+		}
+		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(t, w, mine))
+			return;
+	}
+}
+
+void shard_lock(struct thr *t)
+{
+	uint32_t free = 0, mine = lock_id(t);
+	int gate;
+
+	thr_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
+		lock_slow(t, mine);
+	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
+	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
+		shard_unlock(t);
+		while (atomic_load(&gate_owner) && atomic_load(&gate_owner) != t->waiter->tid)
+			sys_futex_wait(&gate_owner, (unsigned)gate, &lock_patience);
+		shard_lock(t);
+	}
+}
+
+bool shard_trylock(struct thr *t)
+{
+	uint32_t free = 0;
+
+	thr_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t)))
+		return true;
+	atomic_signal_fence(memory_order_seq_cst);
+	thr_depth--;
+	return false;
+}
+
+/* Depth is 0 again: what was put off runs now, before anything can sleep. */
+static void depth_leave(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (--thr_depth == 0 && thr_signal_pending && *thr_signal_pending && thr_depth0_hook)
+		thr_depth0_hook();
+}
+
+void shard_unlock(struct thr *t)
+{
+	uint32_t was;
+
+	(void)t;
+	stack_touch_clear(host->shard.stack);
+	was = atomic_exchange(&host->shard.lock, 0);
+	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
+		if (was & LOCK_CONTENDED)
+			sys_futex_wake(&host->shard.lock, 1);
+		if (was & LOCK_STOP_AFTER) {
+			long pid = sys_call(SYS_getpid);
+
+			host->shard.stalled = 0;
+			sys_call(SYS_kill, pid, SIGSTOP);
+		}
+	}
+	depth_leave();
+}
+
+void gate_close(void)
+{
+	int tid = (int)sys_call(SYS_gettid);
+	usec_t until = io_now() + MSEC(100);
+
+	if (!host)
+		return;
+	atomic_store(&gate_owner, tid);
+	for (;;) { /* a thread of ours inside leaves soon; it takes microseconds */
+		uint32_t w = host->shard.lock;
+
+		if (LOCK_SLOT(w) != slot_self() || !w || (w >> 14 & 0xffffu) == ((uint32_t)tid & 0xffffu) || io_now() > until)
+			return;
+		sys_call(SYS_sched_yield);
+	}
+}
+
+void gate_open(void)
+{
+	atomic_store(&gate_owner, 0);
+	sys_futex_wake(&gate_owner, 0x7fffffff);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* probe.c - which level this process may use: asked once, by setting up a ring and looking at its operations */
+#include <errno.h>
+#include <string.h>
+#include "io.h"
+#include "uring.h"
+
+/** probe_kernel() - best level here. io_uring may be compiled out, switched off by sysctl, or refused by a seccomp filter */
+static int probe_kernel(void)
+{
+	struct uring u;
+	bool full;
+
+	if (uring_open(&u, 4, 8) < 0)
+		return IO_LEVEL_POLL;
+	full = uring_has_op(&u, URING_OP_READ_MULTISHOT) && uring_has_op(&u, URING_OP_FUTEX_WAIT);
+	uring_close(&u);
+	return full ? IO_LEVEL_FULL : IO_LEVEL_URING;
+}
+
+int io_level_probe(const char *env)
+{
+	static const char *const names[] = { [IO_LEVEL_FULL] = "full", [IO_LEVEL_URING] = "uring", [IO_LEVEL_POLL] = "poll" };
+	int best;
+
+	if (!env || !*env)
+		return probe_kernel();
+	for (int level = IO_LEVEL_FULL; level <= IO_LEVEL_POLL; level++) {
+		if (strcmp(env, names[level]))
+			continue;
+		best = level == IO_LEVEL_POLL ? IO_LEVEL_POLL : probe_kernel();
+		return best <= level ? level : -EOPNOTSUPP;
+	}
+	return -EINVAL;
+}
