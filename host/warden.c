@@ -258,8 +258,12 @@ static void keeper_gone(struct warden *w)
 	unwatch(w, w->keeper_pidfd);
 	w->keeper = KEEPER_NONE;
 	w->keeper_empty = true;
-	if (w->draining || (asked && !status && !anybody_waits(w)))
+	if (w->draining)
 		return;
+	if (asked && !status && !anybody_waits(w)) {
+		w->leave_at = 0; /* the linger time is over already */
+		return;
+	}
 	if (!asked || status)
 		keeper_crashed(w, status);
 	keeper_want(w);
