@@ -10,7 +10,7 @@
  *		device, say "ready", and only then bring the link up: that takes 1 ms which the program need not wait for.
  *   requests	a connection carries one request and one reply. A JOIN is answered when the keeper has formatted the arena;
  *		the joiner closes the connection when it has its slot, so that we know nobody is half way in.
- *   leaving	nobody who said RUN lives, no connection is open, and the keeper is not there or says EMPTY: then, linger
+ *   leaving	nobody who said RUN lives, no connection that asked to join is open, and the keeper is not there or says EMPTY: then, linger
  *		seconds later, the keeper is asked to leave; it looks again and says LEAVES or STAYS.
  *   SIGTERM	the keeper drains for at most 5 s, then both leave. Processes that run on keep the device open themselves.
  *
@@ -707,8 +707,9 @@ static bool time_to_leave(struct warden *w)
 		w->leave_at = USEC_NEVER;
 		return false;
 	}
-	if (w->leave_at == USEC_NEVER) /* a host nobody ever joined has nothing to linger for */
-		w->leave_at = io_now() + (w->formatted ? SEC(w->cfg->linger_s) : 0);
+	/* also where nobody ever joined: closing a TAP takes the kernel 10 ms, which the next `ownstack run ls` would wait for */
+	if (w->leave_at == USEC_NEVER)
+		w->leave_at = io_now() + SEC(w->cfg->linger_s);
 	if (io_now() < w->leave_at)
 		return false;
 	if (w->keeper == KEEPER_NONE)
