@@ -27,6 +27,7 @@
 #include "sys.h"
 
 #define DRAIN_MS	7000 /* the keeper's 5 s and some */
+#define KEEPER_FDS_FROM 64 /* above what we need for ourselves while they are put in place */
 #define CRASHES_MAX	5    /* within CRASH_WINDOW: then the keeper is not started any more */
 #define CRASH_WINDOW_US SEC(10)
 
@@ -36,7 +37,8 @@ enum keeper_state { KEEPER_NONE, KEEPER_STARTING, KEEPER_RUNNING, KEEPER_ASKED /
 struct client { /* a connection; in the list of those who wait for the keeper, or only open */
 	struct client *next, **prev;
 	int fd;
-	bool waits;
+	bool waits;		/* for the keeper */
+	bool counts;		/* asked to RUN or JOIN: we stay while it is open. Who only looks does not keep a host alive. */
 };
 
 struct warden {
@@ -54,7 +56,7 @@ struct warden {
 	usec_t crash_since;
 	unsigned crashes;
 	struct client *clients;
-	unsigned n_runs;
+	unsigned n_runs, n_counting;
 	bool draining;
 	usec_t leave_at;	/* USEC_NEVER: somebody needs us */
 	int broken;		/* negative errno and text: nobody can join */
@@ -71,6 +73,13 @@ static int watch(struct warden *w, enum ev_kind kind, int fd)
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (uint64_t)kind << 32 | (uint32_t)fd };
 
 	return sys_epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* Takes @fd out and closes it. Closing alone would not do while a keeper that is just being forked has it as well. */
+static void unwatch(struct warden *w, int fd)
+{
+	sys_epoll_ctl(w->epfd, EPOLL_CTL_DEL, fd, NULL);
+	sys_close(fd);
 }
 
 static void broken(struct warden *w, int rc, const char *text)
@@ -128,19 +137,26 @@ static void reply_send(const struct warden *w, int fd, int status, const char *t
 
 /* ---- keeper ---- */
 
+/* Of the warden's descriptors the keeper has four: the others would outlive the warden in it, its listening socket above all */
 static void keeper_child(struct warden *w, int ctl)
 {
-	struct keeper_args a = { .cfg = w->cfg, .dev = &w->dev, .token = w->token, .owner_uid = w->owner_uid, .memfd = w->memfd,
-				 .queue_fd = w->queue_fd, .listen_fd = w->keeper_listen_fd, .warden_fd = ctl };
+	int fds[4] = { w->memfd, w->queue_fd, w->keeper_listen_fd, ctl };
+	struct keeper_args a = { .cfg = w->cfg, .dev = &w->dev, .token = w->token, .owner_uid = w->owner_uid };
 	sigset_t none;
 
-	sys_close(w->listen_fd); /* who connects after the warden's death must be refused, not wait */
-	sys_close(w->epfd);
-	for (struct client *c = w->clients; c; c = c->next)
-		sys_close(c->fd);
+	for (int i = 0; i < 4; i++)
+		fds[i] = sys_fcntl(fds[i], F_DUPFD_CLOEXEC, KEEPER_FDS_FROM);
+	sys_close_range(3, KEEPER_FDS_FROM - 1);
+	for (int i = 0; i < 4; i++)
+		sys_dup3(fds[i], 3 + i, O_CLOEXEC);
+	sys_close_range(7, ~0u);
+	a.memfd = 3;
+	a.queue_fd = 4;
+	a.listen_fd = 5;
+	a.warden_fd = 6;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	exit(keeper_main(&a));
+	exit(fds[3] < 0 ? 5 : keeper_main(&a));
 }
 
 static int keeper_start(struct warden *w)
@@ -238,8 +254,8 @@ static void keeper_gone(struct warden *w)
 	int status = 0;
 
 	sys_wait(w->keeper_pid, &status);
-	sys_close(w->keeper_ctl);
-	sys_close(w->keeper_pidfd);
+	unwatch(w, w->keeper_ctl);
+	unwatch(w, w->keeper_pidfd);
 	w->keeper = KEEPER_NONE;
 	w->keeper_empty = true;
 	if (w->draining || (asked && !status && !anybody_waits(w)))
@@ -284,12 +300,13 @@ static void keeper_says(struct warden *w)
 
 /* ---- requests ---- */
 
-static void client_free(struct client *c)
+static void client_free(struct warden *w, struct client *c)
 {
 	*c->prev = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
-	sys_close(c->fd);
+	w->n_counting -= c->counts;
+	unwatch(w, c->fd);
 	free(c);
 }
 
@@ -394,7 +411,8 @@ static void request(struct warden *w, struct client *c, const struct warden_req 
 			run_watch(w, peer_pidfd(c->fd, cr->pid));
 			reply_send(w, c->fd, w->broken, w->broken_text, 0);
 		} else {
-			c->waits = true;
+			w->n_counting += !c->counts;
+			c->waits = c->counts = true;
 			keeper_want(w);
 		}
 		break;
@@ -428,7 +446,7 @@ static void client_readable(struct warden *w, int fd)
 	if (n != (ssize_t)sizeof(req) || req.protocol != WARDEN_PROTOCOL || sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cr, &len)) {
 		if (n > 0)
 			reply_send(w, fd, -EPROTO, "host: request of another version of ownstack", 0);
-		client_free(c);
+		client_free(w, c);
 		return;
 	}
 	request(w, c, &req, &cr);
@@ -439,7 +457,7 @@ static void client_readable(struct warden *w, int fd)
 static int device_failed(const struct config *cfg, int rc, char *text, size_t bytes)
 {
 	bool packet = cfg->packet[0];
-	const char *setting = packet ? "packet" : "tap", *value = packet ? cfg->packet : cfg->tap;
+	const char *setting = packet ? "packet" : "tap", *value = packet ? cfg->packet : strchr(cfg->tap, '%') ? "(chosen)" : cfg->tap;
 	const char *why = rc == -EPERM || rc == -EACCES ?
 				  (packet ? "needs CAP_NET_RAW; run as root, or `setcap cap_net_raw+ep` the ownstack command" :
 					    "needs CAP_NET_ADMIN or a device of your own; run as root, or `ip tuntap add NAME mode tap "
@@ -494,6 +512,26 @@ static int addresses_choose(struct config *cfg)
 	return 0;
 }
 
+/**
+ * device_claim() - no other host speaks through this device
+ *
+ * The kernel would not mind: a TAP would deal our frames out between the two. The claim is an abstract socket name, which
+ * goes with us, however we end.
+ */
+static int device_claim(const struct io_dev_config *dc, char *text, size_t bytes)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int n = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "ownstack-device/%s", dc->ifname);
+	int fd = sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int rc = fd < 0 ? fd : sys_bind(fd, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n));
+
+	if (rc)
+		snprintf(text, bytes, "%s=%s: %s; see `ownstack ps`", dc->kind == IO_KIND_TAP ? "tap" : "packet", dc->ifname,
+			 rc == -EADDRINUSE ? "another host speaks through it; name another device, or join that host with --host" :
+					     strerror(-rc));
+	return rc; /* the descriptor stays open as long as we live */
+}
+
 static int device_open(struct warden *w, char *text, size_t bytes)
 {
 	struct config *cfg = w->cfg;
@@ -510,6 +548,9 @@ static int device_open(struct warden *w, char *text, size_t bytes)
 	w->queue_fd = cfg->packet[0] ? io_packet_open(&dc, &w->dev.caps) : io_tap_open(&dc, &w->dev.caps);
 	if (w->queue_fd < 0)
 		return device_failed(cfg, w->queue_fd, text, bytes);
+	rc = device_claim(&dc, text, bytes);
+	if (rc)
+		return rc;
 	w->dev.kind = dc.kind;
 	memcpy(w->dev.ifname, dc.ifname, sizeof(w->dev.ifname));
 	if (cfg->n_addr)
@@ -642,7 +683,7 @@ static int signals_open(void)
 /* Is there anybody we are here for? If not, remember since when, and after the linger time leave, or ask the keeper to */
 static bool time_to_leave(struct warden *w)
 {
-	bool needed = w->n_runs || w->clients || w->keeper == KEEPER_STARTING || w->keeper == KEEPER_ASKED ||
+	bool needed = w->n_runs || w->n_counting || w->keeper == KEEPER_STARTING || w->keeper == KEEPER_ASKED ||
 		      (w->keeper == KEEPER_RUNNING && !w->keeper_empty);
 	const char tell = TELL_KEEPER_LEAVE;
 
@@ -685,7 +726,7 @@ static void event(struct warden *w, uint64_t data)
 		client_readable(w, fd);
 		break;
 	case EV_RUN:
-		sys_close(fd);
+		unwatch(w, fd);
 		w->n_runs--;
 		break;
 	case EV_KEEPER_CTL:

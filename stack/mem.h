@@ -26,7 +26,7 @@ void *region_take(struct region *r, size_t bytes, size_t align);
 
 struct slab_hdr { /* in front of each object */
 	uint32_t gen;  /* odd: live */
-	uint32_t next_free;
+	uint32_t link;	/* live: its own index; free: index of the next free one */
 };
 
 #define SLAB_EXTENTS_MAX 16384
@@ -46,6 +46,7 @@ struct slab {
 /** slab_init() - objects of @obj_bytes, about 64 KiB per extent; @limit objects at most or 0. -ENOMEM */
 int slab_init(struct slab *s, struct region *r, uint32_t obj_bytes, uint32_t limit);
 void *slab_alloc(struct slab *s);		/* gives a zeroed object; NULL: region or limit exhausted */
+void *slab_alloc_raw(struct slab *s);		/* the same, not zeroed */
 void slab_free(struct slab *s, void *obj);	/* takes; NULL is fine */
 uint32_t slab_index(const struct slab *s, const void *obj);
 void *slab_at(const struct slab *s, uint32_t index);	/* live object at index, or NULL */

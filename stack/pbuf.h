@@ -19,7 +19,7 @@
 #include <stdint.h>
 #include "netdev.h"
 
-/* Data of a cell follows its header. Block sizes (header included) are 256, 2048 and 16384+32 octets. */
+/* Data of a cell follows its header. Block sizes (header included) are 256, 2048 and 16384+48 octets. */
 struct cell {
 	struct cell *next; /* in a queue of its owner */
 	uint32_t off;      /* first octet in use, from data */
@@ -50,7 +50,9 @@ struct pbuf {
 	uint32_t len;      /* octets behind the virtio-net header, payload included */
 	uint16_t owner;    /* process slot that transmits it, set by host/; 0: none */
 	uint8_t state, n_frags;
-	uint32_t pad;
+	uint16_t gso_size; /* payload octets of each segment the device is to make, 0: one packet */
+	uint8_t gso_ecn;   /* CWR is set: on the first segment only */
+	uint8_t csum_offset; /* from the transport header: the device finishes the checksum there; 0: it is finished */
 	uint8_t hdr[PBUF_HDR_BYTES];
 	struct pbuf_frag frag[PBUF_FRAGS_MAX];
 };

@@ -83,6 +83,16 @@ enum stack_counter {
 const uint64_t *stack_counters(const struct stack *st);	/* CNT_N of them */
 extern const char *const stack_counter_names[CNT_N];	/* as nstat prints them */
 extern const char *const stack_counter_texts[CNT_N];
+/* frames dropped, by reason: rows of drops.def */
+enum stack_drop {
+#define DROP(name, text) DROP_##name,
+#include "drops.def"
+#undef DROP
+	DROP_N,
+};
+const uint64_t *stack_drops(const struct stack *st);	/* DROP_N of them */
+extern const char *const stack_drop_names[DROP_N];
+extern const char *const stack_drop_texts[DROP_N];
 
 /* ---- repair: called by whoever broke the lock of a dead process ---- */
 /**

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cc_cubic.c - CUBIC (RFC 9438) with HyStart++ (RFC 9406)
+ *
+ * Windows are kept in segments times 1024 (w_max, w_est), since C = 0.4 is defined for segments; time in milliseconds.
+ * W_cubic(t) = C (t - K)^3 + W_max; K = cbrt((W_max - cwnd_epoch) / C). All arithmetic is in integers.
+ */
+#include <string.h>
+#include "tcp_priv.h"
+
+#define SCALE		1024u	/* fixed point of window values, in segments */
+#define BETA		717u	/* 0.7 * 1024 */
+#define ALPHA		542u	/* 3 (1 - beta) / (1 + beta) * 1024: Reno's growth with our beta */
+#define HS_RTT_MIN_US	4000u	/* RFC 9406 4.3 */
+#define HS_RTT_MAX_US	16000u
+#define HS_SAMPLES	8u
+#define HS_CSS_DIVISOR	4u
+#define HS_CSS_ROUNDS	5u
+
+struct cubic {
+	uint32_t epoch_ms;	/* start of this growth, 0: none */
+	uint32_t w_max;		/* segments * SCALE */
+	uint32_t k_ms;
+	uint32_t w_est;		/* what Reno would have, segments * SCALE */
+	uint32_t w_max_prior;	/* for undo */
+	uint32_t credit;
+	uint32_t round_end;	/* HyStart++: the round ends when this is acknowledged */
+	uint32_t rtt_last, rtt_cur, samples, css_baseline, css_rounds;
+	uint32_t hs_done;	/* slow start ended once */
+};
+_Static_assert(sizeof(struct cubic) <= TCP_CC_WORDS * sizeof(uint32_t), "fits the connection");
+
+static struct cubic *cubic_of(struct tcb *t)
+{
+	return (struct cubic *)t->cc;
+}
+
+/* Cube root of a 64-bit number, by bits: 21 steps */
+static uint32_t cbrt64(uint64_t x)
+{
+	uint64_t r = 0;
+
+	for (int s = 63; s >= 0; s -= 3) {
+		uint64_t b;
+
+		r <<= 1;
+		b = 3 * r * (r + 1) + 1;
+		if (x >> s >= b) {
+			x -= b << s;
+			r++;
+		}
+	}
+	return (uint32_t)r;
+}
+
+static void cubic_init(struct tcb *t, usec_t now)
+{
+	(void)now;
+	memset(t->cc, 0, sizeof(t->cc));
+	cubic_of(t)->rtt_last = cubic_of(t)->rtt_cur = UINT32_MAX;
+	cubic_of(t)->round_end = t->snd_nxt;
+}
+
+/* ---- HyStart++: leave slow start when the round trip grows, before loss ---- */
+
+static void round_start(struct tcb *t, struct cubic *c)
+{
+	c->round_end = t->snd_nxt;
+	c->rtt_last = c->rtt_cur;
+	c->rtt_cur = UINT32_MAX;
+	c->samples = 0;
+}
+
+/**
+ * hystart() - RFC 9406 4.2
+ * @acked:	octets acknowledged
+ *
+ * Return: octets that slow start may grow by: all, a quarter in conservative slow start. Sets ssthresh where it ends.
+ */
+static uint32_t hystart(struct tcb *t, struct cubic *c, uint32_t acked, uint32_t rtt_us)
+{
+	if (seq_gt(t->snd_una, c->round_end)) {
+		if (c->css_baseline && ++c->css_rounds >= HS_CSS_ROUNDS) {
+			t->ssthresh = t->cwnd;
+			c->hs_done = 1;
+		}
+		round_start(t, c);
+	}
+	if (rtt_us != UINT32_MAX) {
+		c->samples++;
+		if (rtt_us < c->rtt_cur)
+			c->rtt_cur = rtt_us;
+	}
+	if (c->samples >= HS_SAMPLES && c->rtt_cur != UINT32_MAX && c->rtt_last != UINT32_MAX) {
+		uint32_t grace = c->rtt_last / 8;
+
+		grace = grace < HS_RTT_MIN_US ? HS_RTT_MIN_US : grace > HS_RTT_MAX_US ? HS_RTT_MAX_US : grace;
+		if (c->css_baseline && c->rtt_cur < c->css_baseline) {
+			c->css_baseline = 0; /* it was no queue: back to slow start */
+		} else if (!c->css_baseline && c->rtt_cur >= c->rtt_last + grace) {
+			c->css_baseline = c->rtt_cur;
+			c->css_rounds = 0;
+		}
+	}
+	return c->css_baseline ? acked / HS_CSS_DIVISOR : acked;
+}
+
+/* ---- congestion avoidance ---- */
+
+static void epoch_start(struct tcb *t, struct cubic *c, usec_t now)
+{
+	uint32_t w = (uint32_t)((uint64_t)t->cwnd * SCALE / t->snd_mss);
+
+	c->epoch_ms = tcp_ts_clock(now) | 1;
+	c->credit = 0;
+	c->w_est = w;
+	if (c->w_max <= w) {
+		c->k_ms = 0;
+		c->w_max = w;
+	} else { /* K^3 in ms^3 = (segments / 0.4) * 10^9 */
+		c->k_ms = cbrt64((uint64_t)(c->w_max - w) * 2500000000ull / SCALE);
+	}
+}
+
+/* W_cubic at @ms after the start of the epoch, in segments * SCALE */
+static uint64_t w_cubic(const struct cubic *c, uint64_t ms)
+{
+	uint64_t d = ms > c->k_ms ? ms - c->k_ms : c->k_ms - ms, delta;
+
+	if (d > 1000000)
+		d = 1000000;
+	delta = d * d / 1000 * d / 2500 * SCALE / 1000; /* 0.4 d^3 / 10^9 */
+	if (ms >= c->k_ms)
+		return c->w_max + delta;
+	return delta < c->w_max ? c->w_max - delta : 0;
+}
+
+static void avoid(struct tcb *t, struct cubic *c, uint32_t acked, usec_t now)
+{
+	uint64_t w = (uint64_t)t->cwnd * SCALE / t->snd_mss, target, per;
+	uint32_t ms;
+
+	if (c->epoch_ms == 0)
+		epoch_start(t, c, now);
+	ms = tcp_ts_clock(now) - c->epoch_ms + (t->srtt_us >> 3) / 1000;
+	if ((int32_t)ms < 0)
+		ms = 0;
+	target = w_cubic(c, ms);
+	if (target > w + w / 2)
+		target = w + w / 2; /* RFC 9438 4.2 */
+	/* Reno-friendly region, 4.3: alpha segments per window acknowledged; one once it has passed w_max */
+	c->w_est += (uint32_t)((uint64_t)(c->w_est < c->w_max ? ALPHA : SCALE) * acked / t->cwnd);
+	if (target < c->w_est)
+		target = c->w_est;
+	/* cwnd grows by (target - cwnd) / cwnd per segment acknowledged: one segment for each cwnd / (target - cwnd) segments */
+	per = target > w ? (uint64_t)t->snd_mss * w / (target - w) : (uint64_t)t->cwnd * 100;
+	cc_grow(t, &c->credit, acked, per > UINT32_MAX ? UINT32_MAX : (uint32_t)per);
+}
+
+static void cubic_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
+{
+	struct cubic *c = cubic_of(t);
+
+	if (t->cwnd < t->ssthresh) {
+		uint32_t n = c->hs_done ? acked : hystart(t, c, acked, rtt_us), left;
+
+		left = cc_slow_start(t, n);
+		if (t->cwnd < t->ssthresh)
+			return;
+		acked = left;
+	}
+	if (acked > 0)
+		avoid(t, c, acked, now);
+}
+
+/* RFC 9438 4.6 and 4.7: multiplicative decrease, fast convergence */
+static uint32_t cubic_ssthresh(struct tcb *t, usec_t now)
+{
+	struct cubic *c = cubic_of(t);
+	uint32_t w = (uint32_t)((uint64_t)t->cwnd * SCALE / t->snd_mss), ss;
+
+	(void)now;
+	c->w_max_prior = c->w_max;
+	c->w_max = w < c->w_max ? (uint32_t)((uint64_t)w * (SCALE + BETA) / (2 * SCALE)) : w;
+	c->epoch_ms = 0;
+	c->hs_done = 1;
+	ss = (uint32_t)((uint64_t)t->cwnd * BETA / SCALE);
+	return ss > 2 * t->snd_mss ? ss : 2 * t->snd_mss;
+}
+
+static void cubic_undo(struct tcb *t)
+{
+	cubic_of(t)->w_max = cubic_of(t)->w_max_prior;
+	cubic_of(t)->epoch_ms = 0;
+}
+
+static void cubic_restart(struct tcb *t, usec_t idle_us)
+{
+	cc_idle_restart(t, idle_us);
+	cubic_of(t)->epoch_ms = 0; /* time in which nothing was sent must not count as growth (RFC 9438 4.2) */
+}
+
+static void cubic_timeout(struct tcb *t)
+{
+	cubic_of(t)->epoch_ms = 0;
+}
+
+const struct cc_ops cc_cubic = { "cubic", cubic_init, cubic_ack, cubic_ssthresh, cubic_undo, cubic_restart, cubic_timeout };

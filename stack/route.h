@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * route.h - addresses of the host and routes
+ *
+ * Both are rows in slabs, found by hash: routes by (prefix, length), longest length in use first. So a look-up costs one
+ * probe per prefix length in use, not one per route. st->path_gen changes with each change of an address, a route or a
+ * neighbour that paths depend on; whoever remembers a path compares it (struct ip_path in ip4.h).
+ */
+#ifndef OWNSTACK_STACK_ROUTE_H
+#define OWNSTACK_STACK_ROUTE_H
+
+#include "htab.h"
+#include "inet.h"
+
+struct stack;
+
+struct addr_row {
+	struct hnode node;
+	struct ipaddr addr;
+	uint8_t prefix_len; /* of the family: 0..32 or 0..128 */
+};
+struct route_row {
+	struct hnode node;
+	struct ipaddr prefix, gateway; /* gateway any: on-link */
+	struct ipaddr source;	       /* preferred source address */
+	uint8_t plen;		       /* in 128 bits: IPv4 has 96 more */
+};
+struct route_table {
+	struct slab addrs, routes;
+	struct htab addr_tab, route_tab;
+	uint64_t lens[3];     /* bit per plen in use */
+	uint32_t n_plen[129]; /* routes of each length */
+};
+
+int route_init(struct stack *st);
+/** route_lookup() - most specific route to @dst, NULL: none */
+const struct route_row *route_lookup(const struct stack *st, const struct ipaddr *dst);
+/** route_broadcast() - is @addr the limited broadcast, a directed one of ours, or multicast: never a peer of TCP */
+bool route_broadcast(const struct stack *st, const struct ipaddr *addr);
+void route_repair(struct stack *st);
+/** path_changed() - what connections remember of their way out is no longer true */
+void path_changed(struct stack *st);
+
+#endif

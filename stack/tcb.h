@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcb.h - a TCP socket, a half-open request, a connection in TIME_WAIT
+ *
+ * The three kinds share the connection table: each starts with a struct hnode whose `kind` says which it is. Listeners
+ * are tcbs in a table of their own, keyed by port.
+ *
+ * Send queue: cells from snd_head to snd_tail hold the octets [snd_una, write_seq) without a gap; cell->seq is the
+ * sequence number of the first octet of each. A FIN takes the number write_seq and no cell.
+ * Receive queue: cells from rcv_head to rcv_tail hold rcv_bytes octets that were not consumed yet.
+ * Out-of-order queue and scoreboard are sorted tables of ranges in one cell each, made on demand (tcp_sack.c, tcp_recv.c).
+ *
+ * Everything that must survive the death of a lock's holder is here, in values; list links are derived (tcp_repair.c).
+ */
+#ifndef OWNSTACK_STACK_TCB_H
+#define OWNSTACK_STACK_TCB_H
+
+#include "stack_priv.h"
+#include "tcp.h"
+
+enum tcp_node_kind { TCP_NODE_TCB = 1, TCP_NODE_REQ = 2, TCP_NODE_TW = 3, TCP_NODE_LISTEN = 4 };
+
+#define TCP_TIMERS(X)                                                         \
+	X(REXMT, "oldest unacknowledged segment, RFC 6298 5")                 \
+	X(PERSIST, "zero-window probe, RFC 9293 3.8.6.1")                     \
+	X(DELACK, "acknowledgment held back, RFC 9293 3.8.6.3")               \
+	X(KEEP, "keep-alive, RFC 9293 3.8.4; orphans: end of FIN_WAIT_2")     \
+	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")
+enum tcp_timer_id {
+#define X(name, text) TCPT_##name,
+	TCP_TIMERS(X)
+#undef X
+	TCP_N_TIMERS,
+};
+
+/* Congestion state, values as tcp_info shows them (tcpi_ca_state) */
+enum tcp_ca_state { TCP_CA_OPEN, TCP_CA_DISORDER, TCP_CA_CWR, TCP_CA_RECOVERY, TCP_CA_LOSS };
+
+enum tcp_flags {
+	TF_TS = 1u << 0,	/* options both sides agreed on */
+	TF_SACK = 1u << 1,
+	TF_WSCALE = 1u << 2,
+	TF_FIN_QUEUED = 1u << 3,	/* our FIN stands at write_seq */
+	TF_FIN_RCVD = 1u << 4,	/* peer's FIN was taken in: rcv_nxt counts it */
+	TF_RCV_SHUT = 1u << 5,	/* shutdown(RD), or the peer's FIN */
+	TF_SND_SHUT = 1u << 6,	/* shutdown(WR) */
+	TF_ORPHAN = 1u << 7,	/* no reference from a process any more */
+	TF_ACK_NOW = 1u << 8,
+	TF_ACK_DELAYED = 1u << 9,	/* an acknowledgment is owed, DELACK runs */
+	TF_NOSPACE = 1u << 10,	/* a writer met a full buffer: tell it when there is room */
+	TF_SND_BUSY = 1u << 11,	/* between tcp_send_begin() and commit */
+	TF_RCV_BUSY = 1u << 12,
+	TF_MORE = 1u << 13,	/* last send said MSG_MORE */
+	TF_ACCEPTQ = 1u << 14,	/* in the accept queue of `parent` */
+	TF_HASHED = 1u << 15,
+	TF_BOUND = 1u << 16,	/* holds a reference on its port */
+	TF_BOUND_ADDR = 1u << 17,	/* laddr was chosen by bind */
+	TF_BOUND_PORT = 1u << 18,	/* lport was chosen by bind */
+	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
+	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
+	TF_PUSH = 1u << 21,	/* cork and Nagle are overruled for what is queued now */
+	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
+	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
+	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
+	TF_PASSIVE = 1u << 25,
+	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
+	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
+	TF_RTO_PENDING = 1u << 28,	/* a retransmission found no frame to leave in */
+	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
+	TF_PROBE = 1u << 30,	/* a window probe or keep-alive probe is to be sent */
+};
+
+#define TCP_RTT_RING 8
+#define TCP_CC_WORDS 16
+#define TCP_SACK_RECENT 4
+
+struct tcb_listen {
+	struct tcb *acc_head, *acc_tail;	/* established, not accepted yet; linked by acc_next */
+	struct tcp_req *req_head, *req_tail;	/* half open, oldest first */
+	uint32_t n_acc, n_reqs, backlog_conns;
+};
+
+struct tcb {
+	/* ---- found by the table, touched by each segment ---- */
+	struct hnode node;
+	struct ipaddr laddr, raddr;
+	uint16_t lport, rport;
+	uint8_t state, family, ca_state, snd_wind_shift, rcv_wind_shift, dupacks, backoff, retransmits;
+	uint32_t flags;
+	uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, write_seq;
+	uint32_t rcv_nxt, rcv_adv, rcv_wup;	/* rcv_adv: right edge we advertised; rcv_wup: rcv_nxt of the last ACK sent */
+	uint32_t ts_recent, ts_offset;
+	uint32_t snd_mss;	/* octets of payload in a full segment, options taken off */
+	uint32_t cwnd, ssthresh;	/* octets */
+	struct cell *snd_head, *snd_tail, *snd_cur;	/* snd_cur: cell that holds snd_nxt, or NULL: look from the head */
+	struct cell *rcv_head, *rcv_tail;
+	uint32_t rcv_bytes;
+	uint32_t snd_mem_bytes, rcv_mem_bytes;	/* blocks held, headers included */
+	uint32_t rcv_space_bytes;	/* window we are ready to give, at most */
+
+	/* ---- time ---- */
+	struct timer timer;	/* armed no later than the earliest of deadline[]; fires early rather than being moved */
+	usec_t deadline[TCP_N_TIMERS];
+	uint32_t srtt_us, mdev_us, mdev_max_us, rttvar_us, rto_us, min_rtt_us, ato_us;	/* srtt 8 fold, mdev and rttvar 4 fold */
+	uint32_t rtt_seq_end;	/* rttvar's window ends here */
+	uint32_t quick_acks;	/* acknowledgments still to be sent at once */
+	usec_t last_rcv, last_snd, last_ack, rexmt_start;	/* last data in, data out, ACK in; first retransmission of a series */
+	uint32_t ts_recent_ms;	/* our clock when ts_recent was taken */
+	uint32_t rexmt_ts;	/* our timestamp on the first retransmission of this recovery (Eifel, RFC 3522) */
+
+	/* ---- queues of the stack ---- */
+	struct dnode out;	/* wants to send: st->tcp_out */
+	struct event_node ev;
+	struct port_hold port;
+	struct ip_path path;
+	uint32_t error;		/* sk_err, positive errno */
+	uint32_t soft_error;
+	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
+	struct tcb *acc_next;
+
+	/* ---- loss recovery ---- */
+	struct cell *sack;	/* scoreboard, NULL: nothing SACKed */
+	struct cell *snd_rx;	/* where retransmission last read, or NULL */
+	uint32_t high_rxt;	/* retransmitted up to here in this recovery */
+	uint32_t lost_edge;	/* what is not SACKed below it is taken for lost */
+	uint32_t recover;	/* snd_nxt when recovery began */
+	uint32_t head_mark;	/* snd_nxt when the hole at snd_una was last sent again */
+	uint32_t sacked_bytes, pipe_bytes;
+	uint32_t prior_cwnd, prior_ssthresh, prr_cwnd, prr_delivered, prr_out;
+	uint32_t reordering;	/* segments; DupThresh, grows when reordering is seen */
+	struct { uint32_t end, at_us; } rtt_ring[TCP_RTT_RING];
+	uint8_t rtt_head, rtt_n, n_sack_recent, probes, cc_inited;
+	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
+
+	/* ---- receiving ---- */
+	struct cell *ooo;	/* table of out-of-order ranges, NULL: none */
+	uint32_t ooo_bytes;
+	uint32_t sack_recent[TCP_SACK_RECENT];
+	uint32_t dsack_start, dsack_end;
+	uint32_t rcv_mss, rcv_rtt_us, rcv_rtt_seq, rcvq_space, rcvq_seq, copied_seq;
+	usec_t rcv_rtt_at, rcvq_at;
+	uint32_t fin_seq;
+
+	/* ---- sending ---- */
+	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
+	uint32_t snd_rsv_room;	/* octets of room given in snd_tail */
+	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up, push_seq;
+	uint32_t advmss, peer_mss, pmtu_bytes;
+	uint32_t oow_at_ms;	/* last answer to an out-of-window segment, 0: never */
+
+	struct tcp_opts opts;
+	struct tcb_listen l;	/* LISTEN only */
+
+	/* ---- counted for tcp_info ---- */
+	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
+};
+
+/* Handshake of a listener: what SYN and SYN-ACK said, until the third segment comes */
+struct tcp_req {
+	struct hnode node;
+	struct timer timer;
+	struct ipaddr laddr, raddr;
+	uint16_t lport, rport;
+	uint16_t mss, advmss, wnd;
+	uint64_t listener;	/* slab handle */
+	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
+	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT */
+	uint32_t oow_at_ms;
+	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
+	uint8_t timeouts, acked, tos;
+	struct tcp_req *prev, *next;	/* of the listener, oldest first */
+};
+
+/* 2 MSL after an active close */
+struct tcp_tw {
+	struct hnode node;
+	struct timer timer;
+	struct ipaddr laddr, raddr;
+	uint16_t lport, rport;
+	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent, ts_recent_ms, ts_offset, oow_at_ms;
+	uint8_t flags, rcv_wind_shift, tos, family;
+	uint16_t port_flags;	/* PORT_*, as the socket had them */
+	uint32_t uid;
+	struct port_hold port;
+};
+
+static inline bool tcp_is_synchronized(const struct tcb *t)
+{
+	return t->state != TCPS_CLOSED && t->state != TCPS_LISTEN && t->state != TCPS_SYN_SENT;
+}
+
+#endif

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_listen.c - listeners: SYN queue of small requests, accept queue
+ *
+ * A SYN makes a struct tcp_req in the connection table; the third segment of the handshake turns it into a tcb in
+ * the accept queue of its listener. Requests are linked at their listener, oldest first: where more than tcp_max_syn_backlog are half
+ * open, the oldest goes, so that a flood cannot shut out those who answer quickly. Where the accept queue is full, SYNs are
+ * dropped and third segments ignored, as in Linux: the SYN-ACK is sent again and the peer's answer tried again.
+ */
+#include <errno.h>
+#include "tcp_priv.h"
+
+/* ---- requests ---- */
+
+static struct tcb *req_listener(struct stack *st, const struct tcp_req *r)
+{
+	struct tcb *l = slab_get(&st->tcbs, r->listener);
+
+	return l && l->state == TCPS_LISTEN ? l : NULL;
+}
+
+static void req_link(struct tcb *l, struct tcp_req *r)
+{
+	r->next = NULL;
+	r->prev = l->l.req_tail;
+	if (r->prev)
+		r->prev->next = r;
+	else
+		l->l.req_head = r;
+	l->l.req_tail = r;
+	l->l.n_reqs++;
+}
+
+static void req_unlink(struct tcb *l, struct tcp_req *r)
+{
+	if (r->prev)
+		r->prev->next = r->next;
+	else
+		l->l.req_head = r->next;
+	if (r->next)
+		r->next->prev = r->prev;
+	else
+		l->l.req_tail = r->prev;
+	l->l.n_reqs--;
+}
+
+void tcp_req_drop(struct stack *st, struct tcp_req *r)
+{
+	struct tcb *l = req_listener(st, r);
+
+	if (l)
+		req_unlink(l, r);
+	htab_remove(&st->conns, &r->node);
+	wheel_cancel(&st->wheel, &r->timer);
+	slab_free(&st->requests, r);
+	st->n_live--;
+}
+
+/* repair: back to its listener, table and wheel */
+bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now)
+{
+	struct tcb *l = req_listener(st, r);
+
+	if (!l)
+		return false;
+	req_link(l, r);
+	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
+	wheel_set(&st->wheel, &r->timer, now + TCP_RTO_INIT_US);
+	st->n_live++;
+	return true;
+}
+
+static bool accept_full(const struct tcb *l)
+{
+	return l->l.n_acc > l->l.backlog_conns;
+}
+
+static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+{
+	uint32_t mtu = ip_mtu(st, &r->raddr), space = l->opts.rcvbuf_bytes / 2;
+
+	r->mss = s->o.mss ? s->o.mss : TCP_MSS_DEFAULT;
+	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
+	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
+		r->advmss = (uint16_t)l->opts.maxseg_bytes;
+	r->rcv_wnd = space < 65535 ? space : 65535;
+	if (s->o.ts && st->ctl.tcp_timestamps) {
+		r->flags |= TF_TS;
+		r->ts_recent = s->o.ts_val;
+		r->ts_offset = tcp_ts_offset(st, &r->laddr, &r->raddr);
+	}
+	if (s->o.sack_ok && st->ctl.tcp_sack)
+		r->flags |= TF_SACK;
+	if (s->o.wscale_ok && st->ctl.tcp_window_scaling) {
+		r->flags |= TF_WSCALE;
+		r->snd_wind_shift = s->o.wscale;
+		r->rcv_wind_shift = tcp_rcv_wscale(st, &l->opts);
+	}
+	(void)now;
+}
+
+/* RFC 9293 3.10.7.2 */
+void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
+{
+	struct tcp_req *r;
+
+	if (s->flags & TH_RST) {
+		drop(st, DROP_TCP_RST);
+		return;
+	}
+	if (s->flags & TH_ACK) {
+		drop(st, DROP_TCP_NO_SOCKET);
+		tcp_xmit_rst_reply(st, &ip->dst, &ip->src, s, now);
+		return;
+	}
+	if (!(s->flags & TH_SYN) || s->flags & TH_FIN) {
+		drop(st, DROP_TCP_FLAGS);
+		return;
+	}
+	if (accept_full(l)) {
+		CNT(st, TcpExtListenOverflows);
+		CNT(st, TcpExtListenDrops);
+		drop(st, DROP_TCP_LISTEN_FULL);
+		return;
+	}
+	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
+		CNT(st, TcpExtTCPReqQFullDrop);
+		tcp_req_drop(st, l->l.req_head);
+	}
+	r = slab_alloc(&st->requests);
+	if (!r) {
+		CNT(st, TcpExtListenDrops);
+		drop(st, DROP_NO_MEMORY);
+		return;
+	}
+	r->node.kind = TCP_NODE_REQ;
+	r->timer.kind = TIMER_REQUEST;
+	r->laddr = ip->dst;
+	r->raddr = ip->src;
+	r->lport = s->dport;
+	r->rport = s->sport;
+	r->wnd = s->wnd;
+	r->listener = slab_handle(&st->tcbs, l);
+	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
+	r->rcv_nxt = s->seq + 1;
+	r->tos = l->opts.tos;
+	r->sent_us = (uint32_t)now;
+	req_options(st, l, r, s, now);
+	req_link(l, r);
+	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
+	wheel_set(&st->wheel, &r->timer, now + TCP_RTO_INIT_US);
+	st->n_live++;
+	tcp_xmit_synack(st, r, now);
+}
+
+/* Linux's secs_to_retrans(): how many SYN-ACKs fit into TCP_DEFER_ACCEPT's seconds */
+static uint32_t defer_retries(int32_t seconds)
+{
+	uint32_t n = 1, period = 1, timeout = 1;
+
+	if (seconds <= 0)
+		return 0;
+	while ((uint32_t)seconds > period && n < 255) {
+		n++;
+		timeout = timeout * 2 > TCP_RTO_MAX_US / 1000000 ? TCP_RTO_MAX_US / 1000000 : timeout * 2;
+		period += timeout;
+	}
+	return n;
+}
+
+/* Linux's reqsk_timer_handler() */
+void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
+{
+	struct tcb *l = req_listener(st, r);
+	uint32_t most, defer;
+	bool expire, resend = true;
+	usec_t wait;
+
+	if (!l) {
+		tcp_req_drop(st, r);
+		return;
+	}
+	most = l->opts.syncnt > 0 ? (uint32_t)l->opts.syncnt : st->ctl.tcp_synack_retries;
+	defer = defer_retries(l->opts.defer_accept_s);
+	expire = r->timeouts >= most;
+	if (defer) {
+		expire = expire && (!r->acked || r->timeouts >= defer);
+		resend = !r->acked || r->timeouts + 1u >= defer;
+	}
+	if (expire) {
+		CNT(st, TcpAttemptFails);
+		tcp_req_drop(st, r);
+		return;
+	}
+	r->timeouts++;
+	if (resend) {
+		CNT(st, TcpRetransSegs);
+		tcp_xmit_synack(st, r, now);
+	}
+	wait = (usec_t)TCP_RTO_INIT_US << (r->timeouts < 20 ? r->timeouts : 20);
+	wheel_set(&st->wheel, &r->timer, now + (wait < TCP_RTO_MAX_US ? wait : TCP_RTO_MAX_US));
+}
+
+/* ---- the third segment ---- */
+
+static void accept_link(struct stack *st, struct tcb *l, struct tcb *t)
+{
+	t->acc_next = NULL;
+	if (l->l.acc_tail)
+		l->l.acc_tail->acc_next = t;
+	else
+		l->l.acc_head = t;
+	l->l.acc_tail = t;
+	l->l.n_acc++;
+	t->parent = slab_handle(&st->tcbs, l);
+	t->flags |= TF_ACCEPTQ;
+}
+
+/* repair: false: its listener is gone */
+bool tcp_accept_restore(struct stack *st, struct tcb *t)
+{
+	struct tcb *l = slab_get(&st->tcbs, t->parent);
+
+	if (!l || l->state != TCPS_LISTEN)
+		return false;
+	accept_link(st, l, t);
+	return true;
+}
+
+/**
+ * child_open() - a request becomes a connection
+ *
+ * Options are inherited, except what belongs to the socket object. Its first segment is processed by the caller.
+ * Return: NULL: out of memory, the request stays
+ */
+static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+{
+	struct tcb *t = tcp_new(st, 0, now);
+	struct port_key key;
+
+	if (!t)
+		return NULL;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	t->family = l->family;
+	t->opts = l->opts;
+	t->laddr = r->laddr;
+	t->raddr = r->raddr;
+	t->lport = r->lport;
+	t->rport = r->rport;
+	t->flags |= TF_PASSIVE | TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
+	tcp_port_key(t, &key);
+	if (port_join(st, &t->port, &key) != 0) {
+		slab_free(&st->tcbs, t);
+		return NULL;
+	}
+	t->flags |= TF_BOUND;
+	t->iss = r->iss;
+	t->snd_una = t->snd_nxt = t->write_seq = t->snd_sml = t->push_seq = r->iss + 1;
+	t->irs = r->rcv_nxt - 1;
+	t->rcv_nxt = t->rcv_wup = t->copied_seq = t->rcvq_seq = r->rcv_nxt;
+	tcp_rcv_space_init(t);
+	t->rcv_adv = r->rcv_nxt + r->rcv_wnd;
+	t->snd_wind_shift = r->snd_wind_shift;
+	t->rcv_wind_shift = r->rcv_wind_shift;
+	t->snd_wnd = (uint32_t)s->wnd << r->snd_wind_shift;
+	t->snd_max_wnd = t->snd_wnd > r->wnd ? t->snd_wnd : r->wnd;
+	t->snd_wl1 = s->seq;
+	t->snd_wl2 = s->ack;
+	t->ts_recent = r->ts_recent;
+	t->ts_recent_ms = tcp_ts_clock(now);
+	t->ts_offset = r->ts_offset;
+	t->peer_mss = r->mss;
+	t->advmss = r->advmss;
+	t->total_retrans = r->timeouts;
+	t->last_ack = now;
+	if (r->timeouts == 0)
+		tcp_rtt_sample(t, (uint32_t)now - r->sent_us);
+	return t;
+}
+
+static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+{
+	struct tcb *t = child_open(st, l, r, s, now);
+
+	if (!t) {
+		CNT(st, TcpExtListenDrops);
+		drop(st, DROP_NO_MEMORY);
+		r->acked = 1;
+		return;
+	}
+	tcp_req_drop(st, r);
+	tcp_hash_insert(st, t);
+	tcp_set_state(t, TCPS_SYN_RECEIVED);
+	tcp_set_state(t, TCPS_ESTABLISHED);
+	tcp_init_transfer(st, t, now);
+	CNT(st, TcpPassiveOpens);
+	accept_link(st, l, t);
+	tcp_event(st, l, TCP_EV_IN | TCP_EV_RDNORM);
+	tcp_segment(st, t, s, now);
+}
+
+/* A segment for a half-open connection: Linux's tcp_check_req(), RFC 9293 3.10.7.4 in SYN_RECEIVED */
+void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
+{
+	struct tcb *l = req_listener(st, r);
+	bool old_ts = r->flags & TF_TS && s->o.ts && (int32_t)(r->ts_recent - s->o.ts_val) > 1;
+
+	if (!l) {
+		tcp_req_drop(st, r);
+		return;
+	}
+	if (s->flags & TH_SYN && !(s->flags & (TH_ACK | TH_RST)) && s->seq + 1 == r->rcv_nxt && !old_ts) {
+		if (tcp_oow_allowed(&r->oow_at_ms, now)) /* our answer was lost */
+			tcp_xmit_synack(st, r, now);
+		return;
+	}
+	if (old_ts || seq_lt(tcp_seg_end(s), r->rcv_nxt) || seq_gt(s->seq, r->rcv_nxt + r->rcv_wnd)) {
+		drop(st, old_ts ? DROP_TCP_PAWS : DROP_TCP_OUT_OF_WINDOW);
+		if (!(s->flags & TH_RST) && tcp_oow_allowed(&r->oow_at_ms, now))
+			tcp_xmit_req_ack(st, r, now);
+		return;
+	}
+	if (s->flags & TH_RST) {
+		if (s->seq == r->rcv_nxt) {
+			CNT(st, TcpAttemptFails);
+			tcp_req_drop(st, r);
+		} else {
+			drop(st, DROP_TCP_RST);
+		}
+		return;
+	}
+	if (s->flags & TH_SYN || !(s->flags & TH_ACK)) {
+		drop(st, s->flags & TH_SYN ? DROP_TCP_SYN : DROP_TCP_FLAGS);
+		if (s->flags & TH_SYN && tcp_oow_allowed(&r->oow_at_ms, now))
+			tcp_xmit_req_ack(st, r, now);
+		return;
+	}
+	if (s->ack != r->iss + 1) {
+		drop(st, DROP_TCP_OLD_ACK);
+		tcp_xmit_rst_reply(st, &ip->dst, &ip->src, s, now);
+		return;
+	}
+	if (r->flags & TF_TS && s->o.ts && seq_leq(s->seq, r->rcv_nxt))
+		r->ts_recent = s->o.ts_val;
+	if (r->timeouts < defer_retries(l->opts.defer_accept_s) && tcp_seg_end(s) == r->rcv_nxt) {
+		r->acked = 1;
+		CNT(st, TcpExtTCPDeferAcceptDrop);
+		return;
+	}
+	if (accept_full(l)) {
+		r->acked = 1;
+		CNT(st, TcpExtListenOverflows);
+		drop(st, DROP_TCP_LISTEN_FULL);
+		return;
+	}
+	req_complete(st, l, r, s, now);
+}
+
+/* ---- the program's side ---- */
+
+int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
+{
+	struct tcb *t = l->l.acc_head;
+
+	if (l->state != TCPS_LISTEN)
+		return -EINVAL;
+	if (!t)
+		return -EAGAIN;
+	stack_touch(st, slab_index(&st->tcbs, l));
+	stack_touch(st, slab_index(&st->tcbs, t));
+	l->l.acc_head = t->acc_next;
+	if (!l->l.acc_head)
+		l->l.acc_tail = NULL;
+	l->l.n_acc--;
+	t->acc_next = NULL;
+	t->flags &= ~TF_ACCEPTQ;
+	t->parent = 0;
+	*ret_tcb = t;
+	return 0;
+}
+
+void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
+{
+	struct tcb *t;
+
+	while (l->l.req_head)
+		tcp_req_drop(st, l->l.req_head);
+	while ((t = l->l.acc_head)) {
+		l->l.acc_head = t->acc_next;
+		l->l.n_acc--;
+		t->flags &= ~TF_ACCEPTQ;
+		if (tcp_is_synchronized(t))
+			tcp_xmit_rst(st, t, now);
+		tcp_done(st, t);
+		tcp_free(st, t);
+	}
+	l->l.acc_tail = NULL;
+	htab_remove(&st->listeners, &l->node);
+	tcp_set_state(l, TCPS_CLOSED);
+}

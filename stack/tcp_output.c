@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_output.c - what may leave, and the headers it leaves with
+ *
+ * Theory of operation
+ *
+ * Whoever changes a connection so that it may have something to send puts it into st->tcp_out (tcp_output_want()). Nothing is
+ * decided there. stack_output() pulls: tcp_output_next() takes the first connection in turn and lets it make one frame,
+ * by what holds at that moment, in this order:
+ *
+ *   1. a retransmission that recovery asks for, if the pipe has room        (tcp_rexmt_next(), RFC 6675 5 (C))
+ *   2. new data that cwnd, snd_wnd, Nagle and cork let go, as one super-frame (send_new())
+ *   3. an acknowledgment alone, if one is owed at once
+ *
+ * and puts it back to the end of the list while there is more. So no connection starves another, an acknowledgment
+ * rides on data whenever there is some, and a batch of input costs one acknowledgment.
+ *
+ * A frame references the cells of the send queue; nothing is copied. Where no pbuf is to be had the connection stays in the
+ * list and goes on when one comes back. SYN, SYN-ACK, RST and answers to segments without a connection leave at once.
+ */
+#include <string.h>
+#include "tcp_priv.h"
+
+#define HDR_ROOM_IP	60	/* options and TCP header at most: decides nothing but GSO's payload */
+
+static uint16_t be16(uint32_t v)
+{
+	return __builtin_bswap16((uint16_t)v);
+}
+
+/* ---- headers ---- */
+
+struct tx_hdr {
+	uint32_t seq, ack;
+	uint16_t sport, dport, wnd, urg;
+	uint8_t flags;
+	uint8_t opt_len;
+	uint8_t opt[TCP_OPTS_MAX];
+};
+
+static void hdr_push(struct pbuf *p, const struct tx_hdr *h)
+{
+	struct tcp_hdr *th = (struct tcp_hdr *)pbuf_push(p, TCP_HDR_BYTES + h->opt_len);
+
+	th->sport = be16(h->sport);
+	th->dport = be16(h->dport);
+	th->seq = __builtin_bswap32(h->seq);
+	th->ack = __builtin_bswap32(h->ack);
+	th->off = (uint8_t)((TCP_HDR_BYTES + h->opt_len) / 4 << 4);
+	th->flags = h->flags;
+	th->wnd = be16(h->wnd);
+	th->csum = 0;
+	th->urg = be16(h->urg);
+	memcpy(th + 1, h->opt, h->opt_len);
+}
+
+static void send_to(struct stack *st, struct pbuf *p, const struct ipaddr *src, const struct ipaddr *dst,
+		    struct ip_path *path, uint8_t tos, uint8_t ttl, usec_t now)
+{
+	struct ip_tx tx = { .src = *src, .dst = *dst, .path = path, .proto = IPPROTO_NR_TCP, .tos = tos, .ttl = ttl };
+
+	CNT(st, TcpOutSegs);
+	ip_output(st, p, &tx, now);
+}
+
+/* Segments without payload, made and sent at once. False: no pbuf. */
+static bool send_bare(struct stack *st, const struct tx_hdr *h, const struct ipaddr *src, const struct ipaddr *dst, uint8_t tos,
+		      usec_t now)
+{
+	struct pbuf *p = pbuf_alloc(st);
+
+	if (!p) {
+		drop(st, DROP_TCP_NO_PBUF);
+		return false;
+	}
+	hdr_push(p, h);
+	send_to(st, p, src, dst, NULL, tos, 0, now);
+	return true;
+}
+
+/* ---- the window we offer ---- */
+
+/**
+ * tcp_rcv_window() - octets beyond rcv_nxt that we are ready to take
+ *
+ * Half of the buffer is offered, as Linux does with tcp_adv_win_scale 1, less what the program has not read. Silly window
+ * avoidance (RFC 9293 3.8.6.2.2): a sliver of less than a segment or a sixteenth is none. What was offered is never taken
+ * back, save by not adding to it: when cells run short the right edge stays where it is.
+ */
+uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t)
+{
+	uint32_t limit = t->rcv_space_bytes, offered = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
+	uint32_t space = limit > t->rcv_bytes ? limit - t->rcv_bytes : 0;
+
+	if (t->rcv_mem_bytes >= t->opts.rcvbuf_bytes)
+		space = 0;
+	if (st->pools.held_bytes > st->pools.limit_bytes - st->pools.limit_bytes / 16)
+		space = space < offered ? space : offered;
+	if (space < limit / 2 && (space < limit / 16 || space < t->rcv_mss))
+		space = 0;
+	return space > offered ? space : offered;
+}
+
+/* The field of the header; moves rcv_adv. Rounded down, except to keep an edge once offered. */
+static uint16_t wnd_take(const struct stack *st, struct tcb *t)
+{
+	uint32_t wnd = tcp_rcv_window(st, t), unit = 1u << t->rcv_wind_shift, max = 65535u << t->rcv_wind_shift;
+	uint32_t offered = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
+
+	if (wnd > max)
+		wnd = max;
+	wnd = wnd > offered ? wnd & ~(unit - 1) : wnd;
+	if (wnd <= offered)
+		wnd = (offered + unit - 1) & ~(unit - 1);
+	if (wnd > max)
+		wnd = max;
+	t->rcv_adv = seq_max(t->rcv_adv, t->rcv_nxt + wnd);
+	return (uint16_t)(wnd >> t->rcv_wind_shift);
+}
+
+/* ---- one segment of a connection ---- */
+
+/* SACK goes with segments without payload only: full ones have no room for it. output_one() sends such a segment first. */
+static unsigned opts_put(struct tcb *t, uint8_t *p, bool sack, usec_t now)
+{
+	struct sack_block b[TCP_SACK_BLOCKS];
+	unsigned n = 0;
+
+	if (t->flags & TF_TS)
+		n = tcp_opt_put_ts(p, t->ts_offset + tcp_ts_clock(now), t->ts_recent);
+	if (sack && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
+		n += tcp_opt_put_sack(p + n, b, tcp_sack_build(t, b, t->flags & TF_TS ? 3 : 4));
+	return n;
+}
+
+static void ack_sent(struct tcb *t)
+{
+	if (t->quick_acks && t->flags & (TF_ACK_NOW | TF_ACK_DELAYED))
+		t->quick_acks--;
+	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_DSACK);
+	tcp_timer_clear(t, TCPT_DELACK);
+	t->rcv_wup = t->rcv_nxt;
+}
+
+/* Cell that holds @seq: from a hint, else from the head. NULL: @seq is behind all data. */
+static struct cell *cell_find(const struct tcb *t, struct cell *hint, uint32_t seq)
+{
+	struct cell *c = hint && seq_leq(hint->seq, seq) ? hint : t->snd_head;
+
+	while (c && seq_leq(c->seq + c->len, seq))
+		c = c->next;
+	return c;
+}
+
+/* How much of [@seq, @seq + @len) fits into the fragments of one frame, in whole segments if more than one */
+static uint32_t frags_fit(const struct tcb *t, const struct cell *c, uint32_t seq, uint32_t len)
+{
+	uint32_t got = 0;
+
+	for (unsigned n = 0; c && n < PBUF_FRAGS_MAX && got < len; n++, c = c->next)
+		got = c->seq + c->len - seq;
+	if (got >= len)
+		return len;
+	return got > t->snd_mss ? got - got % t->snd_mss : got;
+}
+
+static struct cell *frags_add(struct pbuf *p, struct cell *c, uint32_t seq, uint32_t len)
+{
+	struct cell *last = c;
+
+	while (len > 0) {
+		uint32_t skip = seq - c->seq, n = c->len - skip;
+
+		if (n > len)
+			n = len;
+		pbuf_add_frag(p, c, c->off + skip, n);
+		seq += n;
+		len -= n;
+		last = c;
+		c = c->next;
+	}
+	return last;
+}
+
+/**
+ * xmit() - one frame with the octets [@seq, @seq + @len), our FIN if it follows them, and an acknowledgment
+ * @rexmt:	it was sent before
+ * @ret_sent:	sequence numbers that left, FIN counted; may be less than asked for where fragments run out
+ *
+ * Return: false where there is no pbuf; nothing happened then
+ */
+static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bool fin, bool rexmt, uint32_t *ret_sent, usec_t now)
+{
+	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
+	struct pbuf *p = pbuf_alloc(st);
+	uint32_t asked = len;
+
+	if (!p)
+		return false;
+	if (len > 0) {
+		struct cell **hint = rexmt ? &t->snd_rx : &t->snd_cur;
+		struct cell *c = cell_find(t, *hint, seq);
+
+		len = frags_fit(t, c, seq, len);
+		*hint = frags_add(p, c, seq, len);
+		if (seq + len == t->write_seq || t->flags & TF_PUSH)
+			h.flags |= TH_PSH;
+		if (t->flags & TF_URG && seq_gt(t->snd_up, seq)) {
+			h.flags |= TH_URG;
+			h.urg = (uint16_t)(t->snd_up - seq > 0xffff ? 0xffff : t->snd_up - seq);
+		}
+		if (len > t->snd_mss)
+			p->gso_size = (uint16_t)t->snd_mss;
+	}
+	fin = fin && len == asked;
+	if (fin)
+		h.flags |= TH_FIN;
+	h.opt_len = (uint8_t)opts_put(t, h.opt, len == 0, now);
+	h.wnd = wnd_take(st, t);
+	hdr_push(p, &h);
+	ack_sent(t);
+	t->segs_out += p->gso_size ? (len + t->snd_mss - 1) / t->snd_mss : 1;
+	if (len > 0)
+		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
+	*ret_sent = len + fin;
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass,
+		t->opts.ttl, now);
+	return true;
+}
+
+/* Pure acknowledgment, window update. False: no pbuf, the debt stays. */
+bool tcp_xmit_ack(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t sent;
+
+	return xmit(st, t, t->snd_nxt, 0, false, false, &sent, now);
+}
+
+/**
+ * tcp_xmit_probe() - make the peer answer
+ * @zero_window:	the window is shut: send what it lets through of the next segment, else an old number
+ *
+ * As Linux's tcp_write_wakeup(): a number just below snd_una is not acceptable to the peer, who must acknowledge.
+ * Return: false where nothing could be sent
+ */
+bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t now)
+{
+	uint32_t sent, wnd_left = t->snd_una + t->snd_wnd - t->snd_nxt, unsent = t->write_seq - t->snd_nxt;
+	struct pbuf *p;
+	struct tx_hdr h = { .seq = t->snd_una - 1, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
+
+	if (zero_window && seq_lt(t->snd_nxt, t->write_seq) && (int32_t)wnd_left > 0) {
+		uint32_t n = unsent < wnd_left ? unsent : wnd_left;
+
+		t->flags |= TF_PUSH;
+		if (!xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now))
+			return false;
+		t->snd_nxt += sent;
+		t->bytes_sent += sent;
+		tcp_rto_arm(st, t, now);
+		return true;
+	}
+	p = pbuf_alloc(st);
+	if (!p)
+		return false;
+	h.opt_len = (uint8_t)opts_put(t, h.opt, true, now);
+	h.wnd = wnd_take(st, t);
+	hdr_push(p, &h);
+	t->segs_out++;
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, t->opts.tos, t->opts.ttl, now);
+	return true;
+}
+
+/* ---- handshake and resets ---- */
+
+static uint16_t syn_mss(const struct stack *st, const struct tcb *t)
+{
+	uint32_t mss = ip_mtu(st, &t->raddr) - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
+
+	return (uint16_t)(t->opts.maxseg_bytes && t->opts.maxseg_bytes < mss ? t->opts.maxseg_bytes : mss);
+}
+
+void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
+{
+	bool answer = t->state == TCPS_SYN_RECEIVED;
+	struct tx_hdr h = { .seq = t->iss, .ack = answer ? t->rcv_nxt : 0, .sport = t->lport, .dport = t->rport,
+			    .flags = answer ? TH_SYN | TH_ACK : TH_SYN };
+	uint32_t wnd = t->rcv_space_bytes < 65535 ? t->rcv_space_bytes : 65535;
+	bool ws = answer ? t->flags & TF_WSCALE : st->ctl.tcp_window_scaling;
+
+	t->advmss = syn_mss(st, t);
+	h.wnd = (uint16_t)wnd;
+	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, (uint16_t)t->advmss, answer ? t->flags & TF_SACK : st->ctl.tcp_sack,
+					     answer ? t->flags & TF_TS : st->ctl.tcp_timestamps, ws ? t->rcv_wind_shift : -1,
+					     t->ts_offset + tcp_ts_clock(now), t->ts_recent);
+	if (answer)
+		t->rcv_adv = t->rcv_nxt + wnd;
+	t->segs_out++;
+	send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
+}
+
+void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now)
+{
+	struct tx_hdr h = { .seq = t->snd_nxt, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_RST | TH_ACK };
+
+	if (t->flags & TF_TS)
+		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, t->ts_offset + tcp_ts_clock(now), t->ts_recent);
+	CNT(st, TcpOutRsts);
+	send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
+}
+
+void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
+{
+	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, .flags = TH_SYN | TH_ACK };
+
+	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
+	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
+					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1, r->ts_offset + tcp_ts_clock(now),
+					     r->ts_recent);
+	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
+}
+
+/* Acknowledgment in the name of a request: it is half open, our sequence number is behind the SYN-ACK's. */
+void tcp_xmit_req_ack(struct stack *st, struct tcp_req *r, usec_t now)
+{
+	struct tx_hdr h = { .seq = r->iss + 1, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, .flags = TH_ACK };
+
+	h.wnd = (uint16_t)(r->rcv_wnd >> r->rcv_wind_shift < 65535 ? r->rcv_wnd >> r->rcv_wind_shift : 65535);
+	if (r->flags & TF_TS)
+		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, r->ts_offset + tcp_ts_clock(now), r->ts_recent);
+	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
+}
+
+void tcp_xmit_tw_ack(struct stack *st, struct tcp_tw *tw, usec_t now)
+{
+	struct tx_hdr h = { .seq = tw->snd_nxt, .ack = tw->rcv_nxt, .sport = tw->lport, .dport = tw->rport, .flags = TH_ACK };
+
+	h.wnd = (uint16_t)(tw->rcv_wnd >> tw->rcv_wind_shift < 65535 ? tw->rcv_wnd >> tw->rcv_wind_shift : 65535);
+	if (tw->flags & TF_TS)
+		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, tw->ts_offset + tcp_ts_clock(now), tw->ts_recent);
+	send_bare(st, &h, &tw->laddr, &tw->raddr, tw->tos, now);
+}
+
+void tcp_xmit_rst_reply(struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr, const struct tcp_seg *s,
+			usec_t now)
+{
+	struct tx_hdr h = { .sport = s->dport, .dport = s->sport, .flags = TH_RST };
+
+	if (s->flags & TH_RST)
+		return;
+	if (s->flags & TH_ACK) {
+		h.seq = s->ack;
+	} else {
+		h.flags |= TH_ACK;
+		h.ack = tcp_seg_end(s);
+	}
+	CNT(st, TcpOutRsts);
+	send_bare(st, &h, laddr, raddr, 0, now);
+}
+
+/* ---- what may leave ---- */
+
+uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
+{
+	bool v4 = ipaddr_is_v4(t->raddr);
+	uint32_t max = st->dev.gso_max_bytes;
+
+	if (!(v4 ? st->dev.tso4 : st->dev.tso6) || max < t->snd_mss + 2 * HDR_ROOM_IP)
+		return t->snd_mss;
+	max -= 2 * HDR_ROOM_IP;
+	return max - max % t->snd_mss;
+}
+
+/* RFC 9293 3.7.4 with Minshall's change: hold back a small segment only while a small one is unacknowledged */
+static bool nagle_holds(const struct tcb *t)
+{
+	if (t->flags & TF_PUSH && seq_gt(t->push_seq, t->snd_nxt))
+		return false;
+	if (t->opts.cork || t->flags & TF_MORE)
+		return true;
+	return !t->opts.nodelay && t->snd_una != t->snd_nxt && seq_gt(t->snd_sml, t->snd_una) && seq_leq(t->snd_sml, t->snd_nxt);
+}
+
+/* RFC 5681 4.1, and as Linux's tcp_slow_start_after_idle does it */
+static void idle_restart(struct tcb *t, usec_t now)
+{
+	if (t->snd_una != t->snd_nxt || t->last_snd == 0 || now - t->last_snd <= t->rto_us)
+		return;
+	tcp_cc_ops(t)->restart(t, now - t->last_snd);
+}
+
+/**
+ * tso_defers() - is it worth waiting for more room, so that one large frame leaves instead of two small ones
+ *
+ * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must come, and
+ * each one opens room. A third of the window (tcp_tso_win_divisor) is worth leaving at once.
+ */
+static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
+{
+	uint32_t wnd = t->cwnd < t->snd_wnd ? t->cwnd : t->snd_wnd;
+
+	return t->ca_state < TCP_CA_RECOVERY && len < gso_max && len < wnd / 3 && tcp_flight(t) > wnd / 2;
+}
+
+/**
+ * send_new() - new data and FIN, as far as windows, Nagle and cork let it
+ *
+ * Return: 1 one frame left, 0 nothing may, -1 no pbuf
+ */
+static int send_new(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t nxt = t->snd_nxt, unsent = t->write_seq - nxt, wnd_left, pipe, room, gso, len, sent;
+	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(nxt, t->write_seq);
+
+	if (seq_geq(nxt, t->write_seq))
+		unsent = 0;
+	if (unsent == 0 && !fin)
+		return 0;
+	idle_restart(t, now);
+	wnd_left = seq_gt(t->snd_una + t->snd_wnd, nxt) ? t->snd_una + t->snd_wnd - nxt : 0;
+	pipe = tcp_pipe(t);
+	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
+	gso = tcp_gso_payload_max(st, t);
+	len = unsent < gso ? unsent : gso;
+	if (unsent > 0) {
+		uint32_t first = len < t->snd_mss ? len : t->snd_mss;
+
+		if (room < first) {
+			t->flags |= TF_CWND_LIMITED;
+			return 0;
+		}
+		if (wnd_left < first)
+			return 0;
+		if (len > room) {
+			t->flags |= TF_CWND_LIMITED;
+			len = room;
+		}
+		if (len > wnd_left)
+			len = wnd_left;
+		if (len > t->snd_mss && (len < unsent || nagle_holds(t)))
+			len -= len % t->snd_mss; /* the odd end waits for its company */
+		if (len < unsent && tso_defers(t, len, gso))
+			return 0;
+		if (len < t->snd_mss && len == unsent && !fin && nagle_holds(t))
+			return 0;
+	} else if (wnd_left == 0) {
+		return 0;
+	}
+	fin = fin && len == unsent && wnd_left > len;
+	if (!xmit(st, t, nxt, len, fin, false, &sent, now))
+		return -1;
+	if (sent - (fin && sent > len) < t->snd_mss)
+		t->snd_sml = nxt + sent;
+	t->snd_nxt = nxt + sent;
+	t->bytes_sent += sent;
+	t->pipe_bytes += sent;
+	t->prr_out += sent;
+	if (t->rtt_n < TCP_RTT_RING && t->ca_state < TCP_CA_RECOVERY) {
+		unsigned i = (t->rtt_head + t->rtt_n++) % TCP_RTT_RING;
+
+		t->rtt_ring[i].end = t->snd_nxt;
+		t->rtt_ring[i].at_us = (uint32_t)now;
+	}
+	if (now - t->last_rcv < t->ato_us) /* sending soon after receiving: interactive */
+		t->flags |= TF_PINGPONG;
+	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
+		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
+	t->last_snd = now;
+	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
+		tcp_rto_arm(st, t, now);
+	tcp_timer_clear(t, TCPT_PERSIST);
+	tcp_timer_clear(t, TCPT_CORK);
+	return 1;
+}
+
+/* One retransmission, if recovery asks for one. Return as send_new(). */
+static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t seq, len, sent, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
+	bool head = t->flags & TF_REXMT_HEAD, fin;
+
+	if (t->ca_state < TCP_CA_RECOVERY)
+		return 0;
+	if (head) {
+		seq = t->snd_una;
+		len = tcp_flight(t) < t->snd_mss ? tcp_flight(t) : t->snd_mss;
+	} else if (!tcp_rexmt_next(t, &seq, &len)) {
+		return 0;
+	}
+	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
+	gso = tcp_gso_payload_max(st, t);
+	if (room < t->snd_mss && room < len && !head && !(seq == t->snd_una && t->high_rxt == t->snd_una))
+		return 0;
+	if (room < t->snd_mss)
+		room = t->snd_mss;
+	if (len > room)
+		len = room - room % t->snd_mss;
+	if (len > gso)
+		len = gso;
+	/* a peer that shrank its window gets one segment, as a probe */
+	if (seq_gt(seq + len, wnd_end) && seq != t->snd_una)
+		return 0;
+	if (seq_gt(seq + len, wnd_end))
+		len = len < t->snd_mss ? len : t->snd_mss;
+	fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
+	if (!xmit(st, t, seq, len - fin, fin, true, &sent, now))
+		return -1;
+	CNT(st, TcpRetransSegs);
+	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
+	t->bytes_retrans += sent;
+	t->flags &= ~TF_REXMT_HEAD;
+	t->rtt_n = 0; /* Karn: what is timed now may be acknowledged by either copy */
+	if (seq == t->snd_una)
+		t->head_mark = t->snd_nxt;
+	if (!head || seq_gt(seq + sent, t->high_rxt)) {
+		t->high_rxt = seq_max(t->high_rxt, seq + sent);
+		t->pipe_bytes += sent;
+	}
+	t->prr_out += sent;
+	if (t->rexmt_ts == 0) {
+		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
+
+		t->rexmt_ts = ts ? ts : 1;
+	}
+	if (t->rexmt_start == 0)
+		t->rexmt_start = now;
+	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
+		tcp_rto_arm(st, t, now);
+	t->last_snd = now;
+	return 1;
+}
+
+/* Nothing leaves and nothing is in flight: then something must make us look again, or we stand still for ever. */
+static void arm_standstill(struct stack *st, struct tcb *t, usec_t now)
+{
+	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(t->snd_nxt, t->write_seq);
+	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+	uint32_t first = unsent < t->snd_mss ? unsent : t->snd_mss;
+
+	if (t->snd_una != t->snd_nxt || (unsent == 0 && !fin))
+		return;
+	if (t->snd_wnd < first || (unsent == 0 && t->snd_wnd == 0)) {
+		if (t->deadline[TCPT_PERSIST] == USEC_NEVER)
+			tcp_persist_arm(st, t, now);
+	} else if (t->deadline[TCPT_CORK] == USEC_NEVER) {
+		tcp_timer_set(st, t, TCPT_CORK, now + TCP_CORK_MAX_US);
+	}
+}
+
+static bool may_send_data(const struct tcb *t)
+{
+	switch ((enum tcp_state)t->state) {
+	case TCPS_ESTABLISHED:
+	case TCPS_CLOSE_WAIT:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_CLOSING:
+	case TCPS_LAST_ACK:
+		return true;
+	case TCPS_SYN_SENT:
+	case TCPS_SYN_RECEIVED:
+	case TCPS_FIN_WAIT_2:
+	case TCPS_TIME_WAIT:
+	case TCPS_CLOSED:
+	case TCPS_LISTEN:
+		return false;
+	}
+	return false;
+}
+
+/* Return: 1 one frame left and there may be more, 0 nothing more, -1 no pbuf */
+static int output_one(struct stack *st, struct tcb *t, usec_t now)
+{
+	int r;
+
+	if (t->flags & TF_ACK_NOW && tcp_is_synchronized(t) && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
+		return tcp_xmit_ack(st, t, now) ? 1 : -1;
+	if (may_send_data(t)) {
+		r = send_rexmt(st, t, now);
+		if (r == 0)
+			r = send_new(st, t, now);
+		if (r != 0)
+			return r;
+		arm_standstill(st, t, now);
+	}
+	if (!(t->flags & TF_ACK_NOW))
+		return 0;
+	if (!tcp_is_synchronized(t)) {
+		t->flags &= ~TF_ACK_NOW;
+		return 0;
+	}
+	return tcp_xmit_ack(st, t, now) ? 1 : -1;
+}
+
+/* Is there anything in it that send_new() and send_rexmt() must look at again */
+static bool has_more(const struct tcb *t)
+{
+	return t->flags & TF_ACK_NOW || seq_lt(t->snd_nxt, t->write_seq) || t->ca_state >= TCP_CA_RECOVERY ||
+	       (t->flags & TF_FIN_QUEUED && t->snd_nxt == t->write_seq);
+}
+
+bool tcp_output_next(struct stack *st, usec_t now)
+{
+	struct dnode *n;
+
+	while ((n = dlist_first(&st->tcp_out))) {
+		struct tcb *t = container_of(n, struct tcb, out);
+		int r;
+
+		stack_touch(st, slab_index(&st->tcbs, t));
+		r = output_one(st, t, now);
+		if (r < 0)
+			return false; /* stays first, goes on when a pbuf comes back */
+		dlist_remove(n);
+		if (r > 0) {
+			if (has_more(t))
+				dlist_append(&st->tcp_out, n);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool tcp_output_pending(const struct stack *st)
+{
+	return !dlist_empty(&st->tcp_out);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tcp_priv.h - what the files of TCP say to one another. What the rest of stack/ calls in TCP is in stack_priv.h. */
+#ifndef OWNSTACK_STACK_TCP_PRIV_H
+#define OWNSTACK_STACK_TCP_PRIV_H
+
+#include "cc.h"
+#include "seq.h"
+#include "stack_priv.h"
+#include "tcb.h"
+#include "tcp_seg.h"
+
+/* Linux's values */
+#define TCP_RTO_MIN_US	   200000u
+#define TCP_RTO_MAX_US	   120000000u
+#define TCP_RTO_INIT_US	   1000000u
+#define TCP_ATO_MIN_US	   40000u
+#define TCP_DELACK_MAX_US  200000u
+#define TCP_CORK_MAX_US	   200000u
+#define TCP_MAX_QUICKACKS  16u
+#define TCP_MIN_MSS	   88u
+#define TCP_MSS_DEFAULT	   536u
+#define TCP_MIN_SND_MSS	   48u
+#define TCP_OOW_RATE_MS	   500u
+#define TCP_PAWS_24DAYS_MS (24u * 24u * 3600u * 1000u)
+#define TCP_DUPTHRESH	   3u
+#define TCP_DUPTHRESH_MAX  127u
+
+/* tcp_sock.c: tables and life */
+struct tcb *tcp_new(struct stack *st, uint64_t user, usec_t now);
+void tcp_hash_insert(struct stack *st, struct tcb *t);	/* by its 4-tuple */
+void tcp_hash_remove(struct stack *st, struct tcb *t);
+/** tcp_set_state() - the one writer of tcb->state */
+void tcp_set_state(struct tcb *t, enum tcp_state s);
+/** tcp_done() - the connection is over: CLOSED, timers and queues gone. Takes if it is an orphan. */
+void tcp_done(struct stack *st, struct tcb *t);
+/** tcp_fail() - ends with positive errno @err told to the socket. Takes if it is an orphan. */
+void tcp_fail(struct stack *st, struct tcb *t, int err);
+void tcp_free(struct stack *st, struct tcb *t);	/* takes: queues, timers, lists, port */
+void tcp_port_key(const struct tcb *t, struct port_key *ret_key);
+void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now); /* on reaching ESTABLISHED: mss, buffers, congestion control */
+void tcp_snd_purge(struct stack *st, struct tcb *t);	/* send queue; what a writer is filling goes at its commit */
+void tcp_opts_default(const struct stack *st, struct tcp_opts *o);
+static inline uint32_t tcp_port_hash(uint16_t port)
+{
+	return port * 0x9e3779b1u >> 7;
+}
+void tcp_event(struct stack *st, struct tcb *t, uint32_t bits);
+void tcp_write_space(struct stack *st, struct tcb *t);	/* tell a writer that waits, if there is enough room */
+void tcp_sndbuf_expand(struct stack *st, struct tcb *t);
+void tcp_mss_sync(struct stack *st, struct tcb *t);	/* snd_mss from path MTU, the peer's MSS and options */
+struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport);
+uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport, usec_t now);
+uint32_t tcp_ts_offset(const struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr);
+uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o);
+
+/* tcp_input.c */
+/** tcp_segment() - a segment for a tcb that is not listening. May free it. */
+void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);
+bool tcp_challenge_allowed(struct stack *st, usec_t now);
+bool tcp_oow_allowed(uint32_t *at_ms, usec_t now);
+
+/* tcp_output.c */
+static inline void tcp_output_want(struct stack *st, struct tcb *t)
+{
+	if (!dnode_linked(&t->out))
+		dlist_append(&st->tcp_out, &t->out);
+}
+void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now);	/* SYN, or SYN-ACK in SYN_RECEIVED */
+bool tcp_xmit_ack(struct stack *st, struct tcb *t, usec_t now);
+bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t now);
+void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now);	/* active reset of a synchronized connection */
+void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now);
+void tcp_xmit_req_ack(struct stack *st, struct tcp_req *r, usec_t now);
+void tcp_xmit_tw_ack(struct stack *st, struct tcp_tw *tw, usec_t now);
+/** tcp_xmit_rst_reply() - answers a segment that belongs to no connection (RFC 9293 3.10.7.1) */
+void tcp_xmit_rst_reply(struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr, const struct tcp_seg *s, usec_t now);
+uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t);
+uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t); /* octets we would offer now */
+static inline uint32_t tcp_ts_clock(usec_t now)
+{
+	return (uint32_t)(now / 1000);
+}
+static inline uint32_t tcp_flight(const struct tcb *t)
+{
+	return t->snd_nxt - t->snd_una;
+}
+
+/* tcp_timer.c */
+void tcp_timer_set(struct stack *st, struct tcb *t, enum tcp_timer_id id, usec_t at);
+static inline void tcp_timer_clear(struct tcb *t, enum tcp_timer_id id)
+{
+	t->deadline[id] = USEC_NEVER;
+}
+void tcp_timers_off(struct stack *st, struct tcb *t);
+void tcp_timers_arm(struct stack *st, struct tcb *t); /* wheel entry from deadline[] (repair) */
+void tcp_rto_arm(struct stack *st, struct tcb *t, usec_t now);	/* by what is in flight: RFC 6298 5.1 to 5.3 */
+void tcp_keep_arm(struct stack *st, struct tcb *t, usec_t now);
+void tcp_rtt_sample(struct tcb *t, uint32_t rtt_us);
+void tcp_persist_arm(struct stack *st, struct tcb *t, usec_t now);
+
+/* tcp_sack.c: scoreboard and recovery */
+struct tcp_ack_state {
+	uint32_t acked, newly_sacked, rtt_us;	/* rtt_us UINT32_MAX: no sample */
+	bool dupack, dsack;
+};
+void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a);
+void tcp_sack_trim(struct stack *st, struct tcb *t);	/* snd_una moved */
+void tcp_sack_clear(struct stack *st, struct tcb *t);
+/** tcp_recovery() - congestion state after an acknowledgment: enter, go on with, or leave recovery; grow cwnd */
+void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now);
+void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now);	/* retransmission timer went off */
+uint32_t tcp_pipe(const struct tcb *t);	/* octets thought to be in the network, RFC 6675 4 */
+/** tcp_rexmt_next() - next octets to send again; false: none */
+bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len);
+void tcp_lost_all(struct stack *st, struct tcb *t); /* path MTU shrank: what is in flight is sent again */
+
+/* tcp_recv.c */
+/** tcp_recv_data() - payload and FIN of an acceptable segment: queue, acknowledge, wake. False: the tcb is gone */
+bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);
+void tcp_recv_purge(struct stack *st, struct tcb *t);
+void tcp_ooo_purge(struct stack *st, struct tcb *t);
+unsigned tcp_sack_build(struct tcb *t, struct sack_block *ret_b, unsigned max); /* blocks to report, most recent first */
+void tcp_ooo_mark(const struct tcb *t); /* repair: references of its cells */
+void tcp_ooo_forget(struct tcb *t);
+void tcp_rcv_space_init(struct tcb *t);
+
+/* tcp_listen.c */
+void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
+void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
+void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now);
+void tcp_req_drop(struct stack *st, struct tcp_req *r);	/* takes */
+bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now);	/* repair; false: its listener is gone */
+bool tcp_accept_restore(struct stack *st, struct tcb *t);		/* repair; false: its listener is gone */
+void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now);	/* requests forgotten, unaccepted connections reset */
+
+/* tcp_timewait.c */
+/** tcp_timewait() - @t is done but for 2 MSL. Takes if it is an orphan. */
+void tcp_timewait(struct stack *st, struct tcb *t, usec_t now);
+void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
+void tcp_tw_free(struct stack *st, struct tcp_tw *tw);	/* takes */
+bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now);	/* by a connect of ours, after a second with timestamps */
+
+#endif

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The programs of tests/parity on the kernel and on the private stack: the same program must print the same."""
+
+import glob
+import os
+
+import pytest
+
+from harness import PRIVATE, Options
+
+
+def programs():
+    found = glob.glob(os.path.join(Options.build, "tests", "parity", "*"))
+    return sorted(p for p in found if os.path.isfile(p) and os.access(p, os.X_OK))
+
+
+@pytest.mark.modes("tap", "packet")
+@pytest.mark.parametrize("path", [pytest.param(p, id=os.path.basename(p)) for p in programs()])
+def test_prints_the_same(make_net, path):
+    kernel, ours = make_net(mode="kernel"), make_net()
+    want = kernel.start("private", path, "both", PRIVATE, "7100", name="kernel")
+    status = want.wait(30)
+    got = ours.start("private", path, "both", PRIVATE, "7100", name="ours")
+    assert got.wait(30) == status
+    assert got.text() == want.text()
+    assert want.text(), "the program printed nothing"
