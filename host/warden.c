@@ -523,7 +523,8 @@ static int addresses_choose(struct config *cfg)
 		*cfg->addr = ours;
 		cfg->n_addr = 1;
 	}
-	if (cfg->tap_peer.set && !cfg->gateway.set && (chosen || cfg->nat))
+	/* without a way out the rest of the world is better left to the kernel's sockets */
+	if (cfg->tap_peer.set && !cfg->gateway.set && cfg->nat)
 		cfg->gateway = cfg->tap_peer;
 	return 0;
 }
