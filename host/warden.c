@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/un.h>
 #include "join.h"
@@ -484,7 +485,9 @@ static int device_failed(const struct config *cfg, int rc, char *text, size_t by
 			  rc == -EBUSY ? "another program holds it; choose another name" :
 			  rc == -EINVAL ? "it is not of the kind we need (a TAP needs multi_queue and vnet_hdr); let ownstack create it" : NULL;
 
-	if (why)
+	if (rc == -EMFILE)
+		snprintf(text, bytes, "RLIMIT_NOFILE: too low to open the device; `ulimit -n 1024`");
+	else if (why)
 		snprintf(text, bytes, "%s=%s: %s", setting, value, why);
 	else
 		snprintf(text, bytes, "%s=%s: %s; see `ownstack doctor`", setting, value, strerror(-rc));
@@ -610,8 +613,8 @@ static int nat_up(const struct warden *w)
 	table_name(w, table);
 	snprintf(script, sizeof(script),
 		 "table ip %s\ndelete table ip %s\ntable ip %s {\n"
-		 "chain out { type nat hook postrouting priority 100; policy accept; ip saddr %s oifname != \"%s\" masquerade; }\n"
-		 "chain fwd { type filter hook forward priority 0; policy accept; iifname \"%s\" accept; oifname \"%s\" accept; }\n}\n",
+		 "chain leaving { type nat hook postrouting priority 100; policy accept; ip saddr %s oifname != \"%s\" masquerade; }\n"
+		 "chain through { type filter hook forward priority 0; policy accept; iifname \"%s\" accept; oifname \"%s\" accept; }\n}\n",
 		 table, table, table, w->addr, w->dev.ifname, w->dev.ifname, w->dev.ifname);
 	return nft_run(script);
 }
@@ -704,6 +707,9 @@ static bool time_to_leave(struct warden *w)
 
 	if (w->draining)
 		return w->keeper == KEEPER_NONE || io_now() >= w->leave_at;
+	/* a host that never came to be: the next who tries shall start afresh, perhaps with what was missing */
+	if (w->broken && !w->formatted && w->keeper == KEEPER_NONE && !w->n_counting)
+		return true;
 	if (needed) {
 		w->leave_at = USEC_NEVER;
 		return false;
@@ -772,6 +778,25 @@ static void serve(struct warden *w)
 	}
 }
 
+/* What the program that started us may not have, its helpers may need: as much as we can get */
+static void limits_raise(void)
+{
+	static const int which[] = { RLIMIT_AS, RLIMIT_NOFILE };
+
+	for (size_t i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
+		struct rlimit r, want;
+
+		getrlimit(which[i], &r);
+		want = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+		if (which[i] == RLIMIT_NOFILE)
+			want.rlim_cur = want.rlim_max = r.rlim_max > 1 << 20 ? r.rlim_max : 1 << 20;
+		if (!setrlimit(which[i], &want))
+			continue;
+		r.rlim_cur = r.rlim_max;
+		setrlimit(which[i], &r);
+	}
+}
+
 static int warden_open(struct warden *w, int for_pidfd, char *text, size_t bytes)
 {
 	int sigfd = signals_open(), rc;
@@ -807,6 +832,7 @@ _Noreturn void warden_main(struct config *cfg, int ready_fd, pid_t for_pid)
 	int for_pidfd, rc;
 
 	setsid();
+	limits_raise();
 	fds_sever(cfg, ready_fd);
 	for_pidfd = for_pid ? sys_pidfd_open(for_pid) : -1;
 	if (chdir("/"))
