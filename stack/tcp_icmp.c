@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_icmp.c - ICMP errors about our segments (RFC 9293 3.9.2.2, RFC 5927, RFC 1191)
+ *
+ * An error counts only if the sequence number it returns is in flight, so that someone off the path must guess it. A connection
+ * that stands takes it as a reason to give later, never as an end; one that is being opened ends. A smaller MTU is believed
+ * down to 552 octets, and for this connection.
+ */
+#include <errno.h>
+#include "tcp_priv.h"
+
+#define MIN_PMTU_BYTES 552u /* Linux's ip_rt_min_pmtu */
+
+enum { ICMP_UNREACH = 3, ICMP_SOURCE_QUENCH = 4, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER = 12 };
+
+/* Linux's icmp_err_convert[]; 0: ignored */
+static int errno_of(const struct ip_error *e)
+{
+	static const uint8_t unreach[16] = {
+		ENETUNREACH, EHOSTUNREACH, ENOPROTOOPT, ECONNREFUSED, EMSGSIZE, EOPNOTSUPP, ENETUNREACH, EHOSTDOWN,
+		ENONET, ENETUNREACH, EHOSTUNREACH, ENETUNREACH, EHOSTUNREACH, EHOSTUNREACH, EHOSTUNREACH, EHOSTUNREACH,
+	};
+
+	switch (e->type) {
+	case ICMP_UNREACH:
+		return e->code < 16 ? unreach[e->code] : 0;
+	case ICMP_TIME_EXCEEDED:
+		return EHOSTUNREACH;
+	case ICMP_PARAMETER:
+		return EPROTO;
+	default:
+		return 0;
+	}
+}
+
+static void shrink_mtu(struct stack *st, struct tcb *t, uint32_t mtu)
+{
+	uint32_t was = t->pmtu_bytes ? t->pmtu_bytes : ip_mtu(st, &t->raddr);
+
+	if (mtu == 0) /* a router from before RFC 1191 */
+		mtu = was > 1492 ? 1492 : was > 1006 ? 1006 : MIN_PMTU_BYTES;
+	if (mtu < MIN_PMTU_BYTES)
+		mtu = MIN_PMTU_BYTES;
+	if (mtu >= was)
+		return;
+	t->pmtu_bytes = mtu;
+	tcp_mss_sync(st, t);
+	tcp_lost_all(st, t);
+}
+
+void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now)
+{
+	uint32_t hash = siphash_tuple(&st->key_tuple, &e->src, e->sport, &e->dst, e->dport);
+	int err = errno_of(e);
+	struct hnode *n;
+	struct tcb *t = NULL;
+
+	(void)now;
+	for (n = htab_first(&st->conns, hash); n && !t; n = htab_next(n)) {
+		struct tcb *o = container_of(n, struct tcb, node);
+
+		if (n->kind == TCP_NODE_TCB && o->lport == e->sport && o->rport == e->dport && ipaddr_eq(o->laddr, e->src) &&
+		    ipaddr_eq(o->raddr, e->dst))
+			t = o;
+	}
+	if (!t || err == 0 || seq_lt(e->seq, t->snd_una) || seq_geq(e->seq, t->snd_nxt))
+		return;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	if (err == EMSGSIZE) {
+		if (tcp_is_synchronized(t))
+			shrink_mtu(st, t, e->mtu);
+		return;
+	}
+	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED) {
+		CNT(st, TcpAttemptFails);
+		tcp_fail(st, t, err);
+		return;
+	}
+	t->soft_error = (uint32_t)err;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tcp_info.c - what TCP_INFO and ss show */
+#include <string.h>
+#include "tcp_priv.h"
+
+const char *tcp_state_name(enum tcp_state s)
+{
+	switch (s) {
+	case TCPS_ESTABLISHED: return "ESTAB";
+	case TCPS_SYN_SENT: return "SYN-SENT";
+	case TCPS_SYN_RECEIVED: return "SYN-RECV";
+	case TCPS_FIN_WAIT_1: return "FIN-WAIT-1";
+	case TCPS_FIN_WAIT_2: return "FIN-WAIT-2";
+	case TCPS_TIME_WAIT: return "TIME-WAIT";
+	case TCPS_CLOSED: return "UNCONN";
+	case TCPS_CLOSE_WAIT: return "CLOSE-WAIT";
+	case TCPS_LAST_ACK: return "LAST-ACK";
+	case TCPS_LISTEN: return "LISTEN";
+	case TCPS_CLOSING: return "CLOSING";
+	}
+	return "UNKNOWN";
+}
+
+static void info_name(char *dst, size_t cap, const char *src)
+{
+	size_t n = strlen(src) < cap - 1 ? strlen(src) : cap - 1;
+
+	memcpy(dst, src, n);
+}
+
+void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view *i)
+{
+	uint32_t mss = t->snd_mss ? t->snd_mss : 1;
+
+	memset(i, 0, sizeof(*i));
+	i->state = t->state;
+	i->snd_mss = t->snd_mss;
+	i->rcv_mss = t->rcv_mss;
+	i->advmss = t->advmss;
+	i->pmtu = t->pmtu_bytes ? t->pmtu_bytes : ip_mtu(st, &t->raddr);
+	info_name(i->cc, sizeof(i->cc), tcp_cc_ops(t)->name);
+	if (t->state == TCPS_LISTEN) { /* as Linux: unacked and sacked are the accept queue and its limit */
+		i->backlog = i->unacked = t->l.n_acc;
+		i->backlog_max = i->sacked = t->l.backlog_conns;
+		return;
+	}
+	i->ca_state = t->ca_state;
+	i->retransmits = t->retransmits;
+	i->probes = t->probes;
+	i->backoff = t->backoff;
+	i->options = (uint8_t)((t->flags & TF_TS ? 1 : 0) | (t->flags & TF_SACK ? 2 : 0) | (t->flags & TF_WSCALE ? 4 : 0));
+	i->snd_wscale = t->snd_wind_shift;
+	i->rcv_wscale = t->rcv_wind_shift;
+	i->rto_us = t->rto_us;
+	i->ato_us = t->ato_us;
+	i->unacked = (tcp_flight(t) + mss - 1) / mss;
+	i->sacked = t->sacked_bytes / mss;
+	if (t->ca_state >= TCP_CA_RECOVERY)
+		i->lost = (t->lost_edge - t->snd_una) / mss;
+	if (t->ca_state >= TCP_CA_RECOVERY && seq_gt(t->high_rxt, t->snd_una))
+		i->retrans = (t->high_rxt - t->snd_una + mss - 1) / mss;
+	i->rcv_ssthresh = t->rcv_space_bytes;
+	i->rtt_us = t->srtt_us >> 3;
+	i->rttvar_us = t->mdev_us >> 2;
+	i->snd_ssthresh = t->ssthresh >= CWND_MAX_BYTES ? INT32_MAX : t->ssthresh / mss;
+	i->snd_cwnd = t->cwnd / mss;
+	i->reordering = t->reordering;
+	i->rcv_space = t->rcvq_space;
+	i->total_retrans = t->total_retrans;
+	i->min_rtt_us = t->min_rtt_us;
+	i->snd_wnd = t->snd_wnd;
+	i->rcv_wnd = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
+	i->last_data_sent = t->last_snd;
+	i->last_ack_recv = t->last_ack;
+	i->last_data_recv = t->last_rcv;
+	i->bytes_acked = t->bytes_acked;
+	i->bytes_received = t->bytes_received;
+	i->bytes_sent = t->bytes_sent + t->bytes_retrans;
+	i->bytes_retrans = t->bytes_retrans;
+	i->segs_in = t->segs_in;
+	i->segs_out = t->segs_out;
+	i->data_segs_in = t->data_segs_in;
+	i->data_segs_out = t->data_segs_out;
+	i->notsent_bytes = (uint32_t)tcp_unsent_bytes(t);
+	i->dsack_dups = t->dsack_dups;
+	i->reord_seen = t->reord_seen;
+	i->rcv_ooopack = t->rcv_ooopack;
+}
+
+struct tcb *tcp_next(const struct stack *st, uint32_t *cursor)
+{
+	return slab_next(&st->tcbs, cursor);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_repair.c - after the death of a process that held the lock
+ *
+ * What is believed: the slabs' headers, and the fields of each tcb, request and TIME_WAIT that say what it is. All links are
+ * made anew: table, wheel, ports, lists, accept queues (in slab order: who came first is not kept). A connection named in
+ * st->touching may be half changed: nothing of its queues is believed. It is reset, its socket told ECONNRESET. A listener that was
+ * touched stays: all it holds is derived from its children and requests.
+ *
+ * Order: tcp_repair_slabs(), tcp_repair_mark_cells(), tcp_repair(); stack_repair() does the rest between.
+ */
+#include <errno.h>
+#include <string.h>
+#include "tcp_priv.h"
+
+static bool touched(const struct stack *st, const struct tcb *t)
+{
+	uint32_t i = slab_index(&st->tcbs, t);
+
+	return i == st->touching[0] || i == st->touching[1];
+}
+
+/* Links point nowhere; they are made anew */
+static void unlink_all(struct tcb *t)
+{
+	t->node.next = NULL;
+	t->node.linked = 0;
+	t->timer.next = NULL;
+	t->timer.pprev = NULL;
+	t->out = (struct dnode){ NULL, NULL };
+	t->ev.node = (struct dnode){ NULL, NULL };
+	t->acc_next = NULL;
+	t->port = (struct port_hold){ 0 };
+	if (t->state == TCPS_LISTEN) {
+		uint32_t backlog = t->l.backlog_conns;
+
+		memset(&t->l, 0, sizeof(t->l));
+		t->l.backlog_conns = backlog;
+	}
+}
+
+static void forget_queues(struct tcb *t)
+{
+	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
+	t->rcv_head = t->rcv_tail = NULL;
+	t->sack = NULL;
+	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
+	tcp_ooo_forget(t);
+	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY);
+}
+
+void tcp_repair_slabs(struct stack *st)
+{
+	uint32_t cursor = 0;
+	struct tcb *t;
+
+	slab_rebuild(&st->tcbs);
+	slab_rebuild(&st->requests);
+	slab_rebuild(&st->timewaits);
+	while ((t = slab_next(&st->tcbs, &cursor))) {
+		unlink_all(t);
+		if (touched(st, t))
+			forget_queues(t);
+	}
+}
+
+static void mark_list(struct cell *c)
+{
+	for (; c; c = c->next)
+		cell_repair_mark(c);
+}
+
+void tcp_repair_mark_cells(struct stack *st)
+{
+	uint32_t cursor = 0;
+	struct tcb *t;
+
+	while ((t = slab_next(&st->tcbs, &cursor))) {
+		mark_list(t->snd_head);
+		mark_list(t->snd_rsv);
+		mark_list(t->rcv_head);
+		if (t->sack)
+			cell_repair_mark(t->sack);
+		tcp_ooo_mark(t);
+	}
+}
+
+static void restore_port(struct stack *st, struct tcb *t)
+{
+	struct port_key key;
+
+	if (!(t->flags & TF_BOUND))
+		return;
+	tcp_port_key(t, &key);
+	if (port_join(st, &t->port, &key) != 0)
+		t->flags &= ~TF_BOUND;
+}
+
+static void restore_tcb(struct stack *st, struct tcb *t)
+{
+	bool hashed = t->flags & TF_HASHED && t->state != TCPS_CLOSED && t->state != TCPS_LISTEN;
+
+	t->flags &= ~TF_HASHED;
+	restore_port(st, t);
+	if (t->state == TCPS_LISTEN) {
+		t->node.kind = TCP_NODE_LISTEN;
+		htab_insert(&st->listeners, &t->node, tcp_port_hash(t->lport));
+	} else if (hashed) {
+		t->node.kind = TCP_NODE_TCB;
+		tcp_hash_insert(st, t);
+		tcp_timers_arm(st, t);
+		tcp_output_want(st, t); /* looks for itself whether there is something to send */
+	}
+	if (t->flags & TF_ORPHAN)
+		st->n_orphans++;
+	tcp_event(st, t, tcp_poll(t)); /* what was queued is not known: tell all that holds */
+}
+
+static void reset_touched(struct stack *st, struct tcb *t, usec_t now)
+{
+	if (t->flags & TF_HASHED && tcp_is_synchronized(t))
+		tcp_xmit_rst(st, t, now);
+	t->flags &= ~TF_HASHED;
+	restore_port(st, t);
+	if (t->flags & TF_ORPHAN)
+		st->n_orphans++;
+	tcp_fail(st, t, ECONNRESET);
+}
+
+static void restore_others(struct stack *st, usec_t now)
+{
+	uint32_t cursor = 0;
+	struct tcp_req *r;
+	struct tcp_tw *tw;
+
+	while ((r = slab_next(&st->requests, &cursor))) {
+		r->node.linked = 0;
+		r->node.kind = TCP_NODE_REQ;
+		r->timer = (struct timer){ .kind = TIMER_REQUEST };
+		if (!tcp_req_restore(st, r, now))
+			slab_free(&st->requests, r);
+	}
+	cursor = 0;
+	while ((tw = slab_next(&st->timewaits, &cursor))) {
+		struct port_key key = { .addr = tw->laddr, .port = tw->lport, .flags = tw->port_flags, .uid = tw->uid };
+		usec_t at = tw->timer.at;
+
+		tw->node.linked = 0;
+		tw->node.kind = TCP_NODE_TW;
+		tw->timer = (struct timer){ .kind = TIMER_TIMEWAIT };
+		tw->port = (struct port_hold){ 0 };
+		if (tw->lport == 0) { /* died before it was filled in */
+			slab_free(&st->timewaits, tw);
+			continue;
+		}
+		htab_insert(&st->conns, &tw->node, siphash_tuple(&st->key_tuple, &tw->laddr, tw->lport, &tw->raddr, tw->rport));
+		wheel_set(&st->wheel, &tw->timer, at && at < now + st->ctl.tcp_timewait_us ? at : now + st->ctl.tcp_timewait_us);
+		port_join(st, &tw->port, &key);
+	}
+}
+
+void tcp_repair(struct stack *st, usec_t now)
+{
+	uint32_t cursor = 0;
+	struct tcb *t;
+
+	dlist_init(&st->tcp_out);
+	htab_clear(&st->conns);
+	htab_clear(&st->listeners);
+	st->n_live = st->n_orphans = 0;
+	while ((t = slab_next(&st->tcbs, &cursor)))
+		if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
+			reset_touched(st, t, now);
+		else
+			restore_tcb(st, t);
+	cursor = 0;
+	while ((t = slab_next(&st->tcbs, &cursor)))
+		if (t->flags & TF_ACCEPTQ && !tcp_accept_restore(st, t)) {
+			t->flags &= ~TF_ACCEPTQ;
+			tcp_close(st, t, now); /* nobody can accept it any more */
+		}
+	restore_others(st, now);
+}

@@ -1,0 +1,1084 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_sock.c - TCP sockets: the calls of tcp.h that open, bind, connect and end them
+ *
+ * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(), tcp_poll().
+ */
+#include <errno.h>
+#include <string.h>
+#include "tcp_priv.h"
+
+static const struct ipaddr any_v6;
+
+/* ---- making and ending ---- */
+
+int tcp_init(struct stack *st, usec_t now)
+{
+	dlist_init(&st->tcp_out);
+	st->challenge_at = now;
+	st->challenge_left = st->ctl.tcp_challenge_ack_limit;
+	if (slab_init(&st->tcbs, st->region, sizeof(struct tcb), 0) || slab_init(&st->requests, st->region, sizeof(struct tcp_req), 0) ||
+	    slab_init(&st->timewaits, st->region, sizeof(struct tcp_tw), 0))
+		return -ENOMEM;
+	if (htab_init(&st->conns, st->region) || htab_init(&st->listeners, st->region))
+		return -ENOMEM;
+	return 0;
+}
+
+void tcp_opts_default(const struct stack *st, struct tcp_opts *o)
+{
+	memset(o, 0, sizeof(*o));
+	o->rcvbuf_bytes = st->ctl.tcp_rmem[1];
+	o->sndbuf_bytes = st->ctl.tcp_wmem[1];
+	o->rcvlowat_bytes = 1;
+	o->cc = st->ctl.tcp_congestion;
+	o->keepidle_s = st->ctl.tcp_keepalive_time_s;
+	o->keepintvl_s = st->ctl.tcp_keepalive_intvl_s;
+	o->keepcnt = st->ctl.tcp_keepalive_probes;
+}
+
+struct tcb *tcp_new(struct stack *st, uint64_t user, usec_t now)
+{
+	struct tcb *t = slab_alloc(&st->tcbs);
+
+	(void)now;
+	if (!t)
+		return NULL;
+	t->node.kind = TCP_NODE_TCB;
+	t->timer.kind = TIMER_TCB;
+	t->ev.tcb = t;
+	t->ev.user = user;
+	t->state = TCPS_CLOSED;
+	t->rto_us = TCP_RTO_INIT_US;
+	t->reordering = TCP_DUPTHRESH;
+	t->ssthresh = CWND_MAX_BYTES;
+	t->snd_mss = t->peer_mss = t->advmss = TCP_MSS_DEFAULT;
+	t->rcv_mss = TCP_MIN_MSS;
+	for (int i = 0; i < TCP_N_TIMERS; i++)
+		t->deadline[i] = USEC_NEVER;
+	return t;
+}
+
+struct tcb *tcp_open(struct stack *st, int family, uint64_t user, usec_t now)
+{
+	struct tcb *t = tcp_new(st, user, now);
+
+	if (!t)
+		return NULL;
+	t->family = (uint8_t)family;
+	t->laddr = family == 4 ? ipaddr_v4(0) : any_v6;
+	tcp_opts_default(st, &t->opts);
+	tcp_rcv_space_init(t);
+	return t;
+}
+
+void tcp_snd_purge(struct stack *st, struct tcb *t)
+{
+	struct cell *c = t->snd_head;
+
+	if (t->flags & TF_SND_BUSY)
+		return;
+	while (c) {
+		struct cell *next = c->next;
+
+		t->snd_mem_bytes -= cell_block(c);
+		cell_put(st, c);
+		c = next;
+	}
+	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = NULL;
+	t->write_seq = t->snd_nxt;
+}
+
+void tcp_free(struct stack *st, struct tcb *t)
+{
+	tcp_busy_clear(st, t);
+	tcp_timers_off(st, t);
+	tcp_hash_remove(st, t);
+	dlist_remove(&t->out);
+	stack_event_cancel(st, &t->ev);
+	tcp_snd_purge(st, t);
+	tcp_recv_purge(st, t);
+	tcp_ooo_purge(st, t);
+	tcp_sack_clear(st, t);
+	port_release(st, &t->port);
+	slab_free(&st->tcbs, t);
+}
+
+void tcp_done(struct stack *st, struct tcb *t)
+{
+	tcp_hash_remove(st, t);
+	tcp_timers_off(st, t);
+	dlist_remove(&t->out);
+	tcp_snd_purge(st, t);
+	tcp_ooo_purge(st, t);
+	tcp_sack_clear(st, t);
+	t->ca_state = TCP_CA_OPEN;
+	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
+	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
+	if (!(t->flags & TF_BOUND_PORT)) {
+		port_release(st, &t->port);
+		t->flags &= ~TF_BOUND;
+	}
+	if (!(t->flags & TF_BOUND_ADDR) && t->state == TCPS_SYN_SENT)
+		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
+	tcp_set_state(t, TCPS_CLOSED);
+	if (t->flags & TF_ORPHAN) {
+		st->n_orphans--;
+		tcp_free(st, t);
+	}
+}
+
+void tcp_fail(struct stack *st, struct tcb *t, int err)
+{
+	bool orphan = t->flags & TF_ORPHAN;
+
+	t->error = (uint32_t)err;
+	tcp_done(st, t);
+	if (!orphan)
+		tcp_event(st, t, tcp_poll(t));
+}
+
+void tcp_hash_insert(struct stack *st, struct tcb *t)
+{
+	htab_insert(&st->conns, &t->node, siphash_tuple(&st->key_tuple, &t->laddr, t->lport, &t->raddr, t->rport));
+	t->flags |= TF_HASHED;
+	st->n_live++;
+}
+
+void tcp_hash_remove(struct stack *st, struct tcb *t)
+{
+	if (!(t->flags & TF_HASHED))
+		return;
+	htab_remove(&st->conns, &t->node);
+	t->flags &= ~TF_HASHED;
+	st->n_live--;
+}
+
+void tcp_set_state(struct tcb *t, enum tcp_state s)
+{
+	t->state = (uint8_t)s;
+}
+
+void tcp_event(struct stack *st, struct tcb *t, uint32_t bits)
+{
+	if (bits && !(t->flags & (TF_ORPHAN | TF_ACCEPTQ)))
+		stack_event_post(st, &t->ev, bits);
+}
+
+/* ---- names and numbers ---- */
+
+void tcp_port_key(const struct tcb *t, struct port_key *ret_key)
+{
+	uint32_t flags = 0;
+
+	if (t->opts.reuseaddr)
+		flags |= PORT_REUSEADDR;
+	if (t->opts.reuseport)
+		flags |= PORT_REUSEPORT;
+	if (t->family == 6 && t->opts.v6only)
+		flags |= PORT_V6ONLY;
+	if (t->state == TCPS_LISTEN)
+		flags |= PORT_LISTEN;
+	if (!(t->flags & TF_BOUND_PORT))
+		flags |= PORT_CONNECT;
+	*ret_key = (struct port_key){ .addr = t->laddr, .port = t->lport, .flags = (uint16_t)flags, .uid = t->opts.uid };
+}
+
+uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport,
+		 usec_t now)
+{
+	/* RFC 6528 with Linux's clock of 64 ns */
+	return (uint32_t)siphash_tuple_secret(&st->key_secret, laddr, lport, raddr, rport) + (uint32_t)(now * 125 / 8);
+}
+
+/* One offset for a pair of hosts, so that timestamps grow from connection to connection (RFC 7323 5.4, RFC 6191) */
+uint32_t tcp_ts_offset(const struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr)
+{
+	return (uint32_t)siphash_tuple_secret(&st->key_secret, laddr, 0, raddr, 0);
+}
+
+uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o)
+{
+	uint32_t space = o->rcvbuf_bytes;
+	uint8_t shift;
+
+	if (!o->rcvbuf_locked && st->ctl.tcp_rmem[2] > space)
+		space = st->ctl.tcp_rmem[2];
+	if (o->window_clamp_bytes && o->window_clamp_bytes < space)
+		space = o->window_clamp_bytes;
+	for (shift = 0; shift < 14 && space >> 16 > 0; shift++)
+		space >>= 1;
+	return shift;
+}
+
+void tcp_mss_sync(struct stack *st, struct tcb *t)
+{
+	uint32_t mtu = ip_mtu(st, &t->raddr), mss, half;
+
+	if (t->pmtu_bytes && t->pmtu_bytes < mtu)
+		mtu = t->pmtu_bytes;
+	mss = mtu - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
+	if (t->peer_mss < mss)
+		mss = t->peer_mss;
+	if (t->opts.maxseg_bytes && t->opts.maxseg_bytes < mss)
+		mss = t->opts.maxseg_bytes;
+	if (t->flags & TF_TS)
+		mss -= mss > TCP_OPT_TS_BYTES ? TCP_OPT_TS_BYTES : 0;
+	half = t->snd_max_wnd > TCP_MSS_DEFAULT ? t->snd_max_wnd / 2 : t->snd_max_wnd;
+	if (half && mss > half) /* a peer with a tiny window: at least two segments fit (RFC 9293 3.8.6.2.1) */
+		mss = half;
+	t->snd_mss = mss > TCP_MIN_SND_MSS ? mss : TCP_MIN_SND_MSS;
+}
+
+/* ---- buffers ---- */
+
+static uint32_t unsent_bytes(const struct tcb *t)
+{
+	return seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+}
+
+/* Linux's sk_stream_memory_free() */
+static bool memory_free(const struct tcb *t)
+{
+	return t->snd_mem_bytes < t->opts.sndbuf_bytes &&
+	       (!t->opts.notsent_lowat_bytes || unsent_bytes(t) < t->opts.notsent_lowat_bytes);
+}
+
+/* Linux's sk_stream_is_writeable(): a third of the buffer is free */
+static bool writeable(const struct tcb *t)
+{
+	return memory_free(t) && t->snd_mem_bytes <= t->opts.sndbuf_bytes / 3 * 2;
+}
+
+/* Linux's tcp_sndbuf_expand(): two windows, so that a window's worth can wait while one is in flight */
+void tcp_sndbuf_expand(struct stack *st, struct tcb *t)
+{
+	uint64_t segs = t->cwnd / t->snd_mss, mem;
+
+	if (t->opts.sndbuf_locked)
+		return;
+	if (segs < TCP_INIT_CWND_SEGS)
+		segs = TCP_INIT_CWND_SEGS;
+	if (segs < t->reordering + 1)
+		segs = t->reordering + 1;
+	mem = 2 * segs * (t->snd_mss + t->snd_mss / 4 + 512);
+	if (mem > st->ctl.tcp_wmem[2])
+		mem = st->ctl.tcp_wmem[2];
+	if (mem > t->opts.sndbuf_bytes)
+		t->opts.sndbuf_bytes = (uint32_t)mem;
+}
+
+void tcp_write_space(struct stack *st, struct tcb *t)
+{
+	if (tcp_flight(t) <= t->cwnd)
+		tcp_sndbuf_expand(st, t);
+	if (!(t->flags & TF_NOSPACE) || !writeable(t))
+		return;
+	t->flags &= ~TF_NOSPACE;
+	tcp_event(st, t, TCP_EV_OUT | TCP_EV_WRNORM);
+}
+
+void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t hint;
+
+	tcp_mss_sync(st, t);
+	t->cwnd = st->ctl.tcp_init_cwnd * t->snd_mss;
+	if (t->total_retrans > 1)
+		t->cwnd = t->snd_mss; /* RFC 6298 5.7: the SYN was lost */
+	if (t->rto_us < TCP_RTO_MIN_US)
+		t->rto_us = TCP_RTO_MIN_US;
+	t->recover = t->high_rxt = t->lost_edge = t->snd_una;
+	t->snd_sml = t->push_seq = t->snd_una;
+	hint = t->advmss < t->snd_mss ? t->advmss : t->snd_mss;
+	hint = hint < TCP_MSS_DEFAULT ? hint : TCP_MSS_DEFAULT;
+	t->rcv_mss = hint > TCP_MIN_MSS ? hint : TCP_MIN_MSS;
+	t->rcvq_space = t->rcv_space_bytes < TCP_INIT_CWND_SEGS * t->advmss ? t->rcv_space_bytes : TCP_INIT_CWND_SEGS * t->advmss;
+	t->rcvq_at = now;
+	tcp_sndbuf_expand(st, t);
+	tcp_cc_ops(t)->init(t, now);
+	tcp_keep_arm(st, t, now);
+}
+
+void tcp_set_user(struct tcb *t, uint64_t user)
+{
+	t->ev.user = user;
+}
+
+uint64_t tcp_user(const struct tcb *t)
+{
+	return t->ev.user;
+}
+
+struct tcp_opts *tcp_opts(struct tcb *t)
+{
+	return &t->opts;
+}
+
+void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_t now)
+{
+	struct port_key key;
+
+	stack_touch(st, slab_index(&st->tcbs, t));
+	switch (opt) {
+	case TCP_OPT_KEEPALIVE:
+		tcp_keep_arm(st, t, now);
+		break;
+	case TCP_OPT_NODELAY:
+	case TCP_OPT_CORK:
+		if (t->opts.nodelay || !t->opts.cork) { /* both let go what is held back */
+			t->flags &= ~TF_MORE;
+			if (t->opts.nodelay) {
+				t->flags |= TF_PUSH;
+				t->push_seq = t->write_seq;
+			}
+			tcp_output_want(st, t);
+		}
+		break;
+	case TCP_OPT_RCVBUF:
+		tcp_rcv_space_init(t);
+		if (t->state == TCPS_ESTABLISHED && tcp_rcv_window(st, t) > t->rcv_adv - t->rcv_nxt + 2 * t->rcv_mss) {
+			t->flags |= TF_ACK_NOW;
+			tcp_output_want(st, t);
+		}
+		break;
+	case TCP_OPT_SNDBUF:
+		tcp_write_space(st, t);
+		break;
+	case TCP_OPT_QUICKACK:
+		if (!t->opts.quickack) {
+			t->flags |= TF_PINGPONG;
+			break;
+		}
+		t->flags &= ~TF_PINGPONG;
+		if (t->flags & TF_ACK_DELAYED) {
+			t->flags |= TF_ACK_NOW;
+			tcp_output_want(st, t);
+		}
+		break;
+	case TCP_OPT_CC:
+		if (tcp_is_synchronized(t))
+			tcp_cc_ops(t)->init(t, now);
+		break;
+	case TCP_OPT_OTHER:
+		tcp_rcv_space_init(t);
+		if (tcp_is_synchronized(t))
+			tcp_mss_sync(st, t);
+		if (t->flags & TF_BOUND) {
+			tcp_port_key(t, &key);
+			port_relabel(st, &t->port, &key);
+		}
+		if (t->deadline[TCPT_REXMT] != USEC_NEVER && t->rexmt_start)
+			tcp_rto_arm(st, t, now);
+		break;
+	}
+}
+
+/* ---- bind, listen, connect ---- */
+
+int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+{
+	struct port_key key;
+	int r;
+
+	(void)now;
+	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
+		return -EINVAL;
+	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
+		return -EAFNOSUPPORT;
+	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
+		return -EINVAL;
+	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
+	    !t->opts.freebind && !t->opts.transparent)
+		return -EADDRNOTAVAIL;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	t->laddr = ep->addr;
+	t->lport = ep->port;
+	t->flags |= TF_BOUND_PORT; /* as the key must say */
+	tcp_port_key(t, &key);
+	r = port_bind(st, &t->port, &key);
+	if (r < 0) {
+		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
+		t->lport = 0;
+		t->flags &= ~TF_BOUND_PORT;
+		return r;
+	}
+	t->lport = key.port;
+	t->flags |= TF_BOUND;
+	if (ep->port == 0)
+		t->flags &= ~TF_BOUND_PORT; /* Linux: SOCK_BINDPORT_LOCK is for a number that was asked for */
+	if (!ipaddr_is_any(ep->addr))
+		t->flags |= TF_BOUND_ADDR;
+	return 0;
+}
+
+int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
+{
+	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
+	struct port_key key;
+	int r;
+
+	if (t->state == TCPS_LISTEN) {
+		t->l.backlog_conns = n;
+		return 0;
+	}
+	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+		return -EINVAL;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	if (!(t->flags & TF_BOUND)) {
+		struct endpoint ep = { .addr = t->laddr, .port = 0 };
+
+		t->flags &= ~TF_BOUND_PORT;
+		r = tcp_bind(st, t, &ep, now);
+		if (r < 0)
+			return r;
+	}
+	t->flags |= TF_BOUND_PORT;
+	tcp_port_key(t, &key);
+	r = port_listen(st, &t->port, &key);
+	if (r < 0)
+		return r;
+	memset(&t->l, 0, sizeof(t->l));
+	t->l.backlog_conns = n;
+	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
+	t->error = 0;
+	tcp_set_state(t, TCPS_LISTEN);
+	t->node.kind = TCP_NODE_LISTEN;
+	htab_insert(&st->listeners, &t->node, tcp_port_hash(t->lport));
+	return 0;
+}
+
+/* How well a listener fits a destination: Linux's compute_score(). Negative: not at all */
+static int listen_score(const struct tcb *l, const struct ipaddr *laddr)
+{
+	if (ipaddr_eq(l->laddr, *laddr))
+		return 4;
+	if (!ipaddr_is_any(l->laddr))
+		return -1;
+	if (ipaddr_is_v4(l->laddr))
+		return ipaddr_is_v4(*laddr) ? 2 : -1;
+	return ipaddr_is_v4(*laddr) && l->opts.v6only ? -1 : 1;
+}
+
+/* Listeners of one port are few, save with SO_REUSEPORT, where those that fit equally share by a hash of the 4-tuple. */
+struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr,
+			      uint16_t rport)
+{
+	struct tcb *best = NULL;
+	int score = 0;
+	uint32_t n = 0, hash = 0;
+
+	for (struct hnode *h = htab_first(&st->listeners, tcp_port_hash(lport)); h; h = htab_next(h)) {
+		struct tcb *l = container_of(h, struct tcb, node);
+		int s = l->lport == lport ? listen_score(l, laddr) : -1;
+
+		if (s < 0 || s < score)
+			continue;
+		if (s > score) {
+			score = s;
+			best = l;
+			n = 1;
+			continue;
+		}
+		if (!l->opts.reuseport)
+			continue;
+		if (n++ == 1)
+			hash = siphash_tuple(&st->key_port, laddr, lport, raddr, rport);
+		hash = hash * 0x9e3779b1u + 1;
+		if ((uint64_t)hash * n >> 32 == 0) /* one in n */
+			best = l;
+	}
+	return best;
+}
+
+struct connect_try {
+	struct tcb *t;
+	usec_t now;
+	uint32_t isn, ts_recent;	/* of a TIME_WAIT whose place we take */
+	bool reused;
+};
+
+/* May our 4-tuple have this local port? A TIME_WAIT old enough makes room (RFC 6191, Linux's tcp_twsk_unique()). */
+static bool tuple_usable(struct stack *st, void *ctx, uint16_t port)
+{
+	struct connect_try *c = ctx;
+	struct tcb *t = c->t;
+	uint32_t hash = siphash_tuple(&st->key_tuple, &t->laddr, port, &t->raddr, t->rport);
+
+#define SAME(o) ((o)->lport == port && (o)->rport == t->rport && ipaddr_eq((o)->laddr, t->laddr) && ipaddr_eq((o)->raddr, t->raddr))
+	for (struct hnode *n = htab_first(&st->conns, hash); n; n = htab_next(n)) {
+		if (n->kind == TCP_NODE_TCB && SAME(container_of(n, struct tcb, node)))
+			return false;
+		if (n->kind == TCP_NODE_REQ && SAME(container_of(n, struct tcp_req, node)))
+			return false;
+		if (n->kind == TCP_NODE_TW && SAME(container_of(n, struct tcp_tw, node))) {
+			struct tcp_tw *tw = container_of(n, struct tcp_tw, node);
+
+			if (!st->ctl.tcp_timestamps || !tcp_tw_reusable(tw, c->now))
+				return false;
+			c->isn = tw->snd_nxt + 65535 + 2;
+			c->ts_recent = tw->ts_recent;
+			c->reused = true;
+			CNT(st, TcpExtTWRecycled);
+			tcp_tw_free(st, tw);
+			return true;
+		}
+	}
+#undef SAME
+	return true;
+}
+
+/* A socket that failed, or was disconnected, starts anew: all that belongs to one connection is cleared. */
+static void conn_clear(struct tcb *t)
+{
+	t->flags &= TF_BOUND | TF_BOUND_ADDR | TF_BOUND_PORT | TF_SND_BUSY | TF_RCV_BUSY;
+	t->ca_state = TCP_CA_OPEN;
+	t->dupacks = t->backoff = t->retransmits = t->probes = 0;
+	t->snd_wnd = t->snd_max_wnd = 0;
+	t->error = t->soft_error = 0;
+	t->rto_us = TCP_RTO_INIT_US;
+	t->srtt_us = t->rttvar_us = t->mdev_us = t->mdev_max_us = t->min_rtt_us = t->ato_us = t->quick_acks = 0;
+	t->last_rcv = t->last_snd = t->last_ack = t->rexmt_start = 0;
+	t->ts_recent = t->ts_recent_ms = 0;
+	t->rtt_n = t->n_sack_recent = 0;
+	t->ssthresh = CWND_MAX_BYTES;
+	t->reordering = TCP_DUPTHRESH;
+	t->pmtu_bytes = 0;
+	t->snd_mss = t->peer_mss = TCP_MSS_DEFAULT;
+	t->total_retrans = 0;
+	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
+	t->rcv_rtt_us = 0;
+	t->rcv_rtt_at = 0;
+	t->path = (struct ip_path){ 0 };
+}
+
+/* Second and later calls of connect(): what became of the first */
+static int connect_again(struct tcb *t)
+{
+	int err;
+
+	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
+		return t->flags & TF_CONNECTING ? -EALREADY : -EISCONN;
+	if (!(t->flags & TF_CONNECTING))
+		return -EISCONN;
+	t->flags &= ~TF_CONNECTING;
+	if (t->state != TCPS_CLOSED && !t->error)
+		return 0;
+	err = tcp_error_take(t);
+	return err ? -err : -ECONNABORTED;
+}
+
+static int connect_route(struct stack *st, struct tcb *t, const struct endpoint *to)
+{
+	struct endpoint dst = *to;
+	int r;
+
+	if (t->family == 4 && !ipaddr_is_v4(dst.addr))
+		return -EAFNOSUPPORT;
+	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(dst.addr))
+		return -ENETUNREACH;
+	if (ipaddr_is_any(dst.addr)) { /* means this host */
+		uint32_t cursor = 0;
+		uint8_t plen;
+
+		if (t->flags & TF_BOUND_ADDR)
+			dst.addr = t->laddr;
+		else if (!stack_addr_next(st, &cursor, &dst.addr, &plen))
+			return -ENETUNREACH;
+	}
+	if (route_broadcast(st, &dst.addr))
+		return -ENETUNREACH;
+	if (!stack_has_route(st, dst.addr))
+		return -ENETUNREACH;
+	if (!(t->flags & TF_BOUND_ADDR)) {
+		r = stack_source_for(st, dst.addr, &t->laddr);
+		if (r < 0)
+			return r;
+	}
+	t->raddr = dst.addr;
+	t->rport = dst.port;
+	return 0;
+}
+
+static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
+{
+	struct endpoint to = { .addr = t->raddr, .port = t->rport };
+	struct port_key key;
+	int r;
+
+	tcp_port_key(t, &key);
+	if (t->flags & TF_BOUND) {
+		if (!tuple_usable(st, c, t->lport))
+			return -EADDRNOTAVAIL;
+		port_relabel(st, &t->port, &key);
+		return 0;
+	}
+	r = port_connect(st, &t->port, &key, &to, tuple_usable, c);
+	if (r < 0)
+		return r;
+	t->lport = key.port;
+	t->flags |= TF_BOUND;
+	return 0;
+}
+
+int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+{
+	struct connect_try c = { .t = t, .now = now };
+	int r;
+
+	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+		return connect_again(t);
+	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_recv_purge(st, t); /* what an earlier connection left unread */
+	conn_clear(t);
+	r = connect_route(st, t, to);
+	if (r == 0)
+		r = connect_port(st, t, &c);
+	if (r < 0) {
+		if (!(t->flags & TF_BOUND_ADDR))
+			t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
+		return r;
+	}
+	t->node.kind = TCP_NODE_TCB;
+	t->iss = c.reused ? c.isn : tcp_isn(st, &t->laddr, t->lport, &t->raddr, t->rport, now);
+	t->ts_offset = tcp_ts_offset(st, &t->laddr, &t->raddr);
+	t->ts_recent = c.ts_recent;
+	t->snd_una = t->iss;
+	t->snd_nxt = t->write_seq = t->snd_sml = t->push_seq = t->iss + 1;
+	tcp_rcv_space_init(t);
+	t->rcv_wind_shift = st->ctl.tcp_window_scaling ? tcp_rcv_wscale(st, &t->opts) : 0;
+	t->flags |= TF_CONNECTING;
+	tcp_set_state(t, TCPS_SYN_SENT);
+	tcp_hash_insert(st, t);
+	CNT(st, TcpActiveOpens);
+	t->rtt_head = 0;
+	t->rtt_n = 1;
+	t->rtt_ring[0].end = t->snd_nxt;
+	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_rto_arm(st, t, now);
+	tcp_xmit_syn(st, t, now);
+	return -EINPROGRESS;
+}
+
+static bool needs_reset(const struct tcb *t)
+{
+	switch ((enum tcp_state)t->state) {
+	case TCPS_ESTABLISHED:
+	case TCPS_CLOSE_WAIT:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_FIN_WAIT_2:
+	case TCPS_SYN_RECEIVED:
+		return true;
+	case TCPS_LAST_ACK:
+	case TCPS_CLOSING:
+		return t->snd_una != t->snd_nxt || unsent_bytes(t) > 0;
+	case TCPS_SYN_SENT:
+	case TCPS_TIME_WAIT:
+	case TCPS_CLOSED:
+	case TCPS_LISTEN:
+		return false;
+	}
+	return false;
+}
+
+int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
+{
+	bool syn_sent = t->state == TCPS_SYN_SENT;
+
+	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
+		return -EBUSY;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	if (t->state == TCPS_LISTEN)
+		tcp_listen_stop(st, t, now);
+	else if (needs_reset(t))
+		tcp_xmit_rst(st, t, now);
+	tcp_done(st, t);
+	tcp_recv_purge(st, t);
+	conn_clear(t);
+	if (syn_sent)
+		t->error = ECONNRESET;
+	if (!(t->flags & TF_BOUND_ADDR))
+		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
+	if (!(t->flags & TF_BOUND_PORT))
+		t->lport = 0;
+	t->rport = 0;
+	t->raddr = any_v6;
+	tcp_event(st, t, tcp_poll(t));
+	return 0;
+}
+
+/* ---- ending ---- */
+
+/* RFC 9293 3.10.4: a FIN behind all data */
+static void queue_fin(struct stack *st, struct tcb *t)
+{
+	t->flags |= TF_FIN_QUEUED | TF_PUSH;
+	t->flags &= ~TF_MORE;
+	t->push_seq = t->write_seq + 1;
+	tcp_output_want(st, t);
+}
+
+static void close_state(struct stack *st, struct tcb *t)
+{
+	switch ((enum tcp_state)t->state) {
+	case TCPS_SYN_RECEIVED:
+	case TCPS_ESTABLISHED:
+		if (t->state == TCPS_ESTABLISHED)
+			tcp_set_state(t, TCPS_FIN_WAIT_1);
+		queue_fin(st, t);
+		break;
+	case TCPS_CLOSE_WAIT:
+		tcp_set_state(t, TCPS_LAST_ACK);
+		queue_fin(st, t);
+		break;
+	case TCPS_SYN_SENT:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_FIN_WAIT_2:
+	case TCPS_TIME_WAIT:
+	case TCPS_CLOSED:
+	case TCPS_LAST_ACK:
+	case TCPS_LISTEN:
+	case TCPS_CLOSING:
+		break;
+	}
+}
+
+int tcp_shutdown(struct stack *st, struct tcb *t, int how, usec_t now)
+{
+	int r = 0;
+
+	if (how < 0 || how > 2)
+		return -EINVAL;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	switch ((enum tcp_state)t->state) {
+	case TCPS_LISTEN:
+		if (how == 1)
+			return 0;
+		r = tcp_disconnect(st, t, now);
+		return r;
+	case TCPS_SYN_SENT:
+		return tcp_disconnect(st, t, now);
+	case TCPS_CLOSED:
+		r = -ENOTCONN;
+		break;
+	case TCPS_ESTABLISHED:
+	case TCPS_SYN_RECEIVED:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_FIN_WAIT_2:
+	case TCPS_TIME_WAIT:
+	case TCPS_CLOSE_WAIT:
+	case TCPS_LAST_ACK:
+	case TCPS_CLOSING:
+		break;
+	}
+	if (how != 1)
+		t->flags |= TF_RCV_SHUT;
+	if (how != 0) {
+		t->flags |= TF_SND_SHUT;
+		close_state(st, t);
+	}
+	tcp_event(st, t, tcp_poll(t));
+	return r;
+}
+
+/* Nobody will hear of it any more. Takes: it may be gone afterwards. */
+static void orphan(struct stack *st, struct tcb *t, usec_t now)
+{
+	t->flags |= TF_ORPHAN | TF_RCV_SHUT | TF_SND_SHUT;
+	st->n_orphans++;
+	stack_event_cancel(st, &t->ev);
+	t->ev.user = 0;
+	if (st->n_orphans > st->ctl.tcp_max_orphans) {
+		CNT(st, TcpExtTCPAbortOnMemory);
+		tcp_xmit_rst(st, t, now);
+		tcp_done(st, t);
+		return;
+	}
+	if (t->state != TCPS_FIN_WAIT_2)
+		return;
+	if (t->opts.linger2_s < 0) {
+		CNT(st, TcpExtTCPAbortOnLinger);
+		tcp_xmit_rst(st, t, now);
+		tcp_done(st, t);
+		return;
+	}
+	tcp_timer_set(st, t, TCPT_KEEP, now + SEC(t->opts.linger2_s ? (uint32_t)t->opts.linger2_s : st->ctl.tcp_fin_timeout_s));
+}
+
+void tcp_close(struct stack *st, struct tcb *t, usec_t now)
+{
+	bool unread = t->rcv_bytes > 0;
+
+	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_busy_clear(st, t);
+	if (t->state == TCPS_LISTEN)
+		tcp_listen_stop(st, t, now);
+	if (t->state == TCPS_CLOSED || t->state == TCPS_SYN_SENT) {
+		tcp_done(st, t);
+		tcp_free(st, t);
+		return;
+	}
+	tcp_recv_purge(st, t);
+	if (unread || (t->opts.linger_on && t->opts.linger_s == 0)) {
+		if (unread)
+			CNT(st, TcpExtTCPAbortOnClose);
+		else
+			CNT(st, TcpExtTCPAbortOnData);
+		if (unread || needs_reset(t))
+			tcp_xmit_rst(st, t, now);
+		tcp_done(st, t);
+		tcp_free(st, t);
+		return;
+	}
+	close_state(st, t);
+	orphan(st, t, now);
+}
+
+bool tcp_close_pending(const struct tcb *t)
+{
+	switch ((enum tcp_state)t->state) {
+	case TCPS_FIN_WAIT_1:
+	case TCPS_CLOSING:
+	case TCPS_LAST_ACK:
+		return true;
+	case TCPS_ESTABLISHED:
+	case TCPS_CLOSE_WAIT:
+		return t->snd_una != t->write_seq;
+	case TCPS_SYN_SENT:
+	case TCPS_SYN_RECEIVED:
+	case TCPS_FIN_WAIT_2:
+	case TCPS_TIME_WAIT:
+	case TCPS_CLOSED:
+	case TCPS_LISTEN:
+		return false;
+	}
+	return false;
+}
+
+/* ---- sending ---- */
+
+/* May the program send now? Order of the questions as in tcp_sendmsg() */
+static int send_check(struct tcb *t)
+{
+	if (t->flags & TF_SND_BUSY)
+		return -EBUSY;
+	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
+		return t->error ? -tcp_error_take(t) : -EAGAIN;
+	if (t->error)
+		return -tcp_error_take(t);
+	if (t->flags & TF_SND_SHUT || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
+		return -EPIPE;
+	return 0;
+}
+
+ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct iovec *iov, int max, int *ret_n)
+{
+	uint32_t got = 0, budget, room;
+	struct cell **link = &t->snd_rsv;
+	int n = 0, r = send_check(t);
+
+	if (r < 0)
+		return r;
+	if (!memory_free(t)) {
+		t->flags |= TF_NOSPACE;
+		return -EAGAIN;
+	}
+	stack_touch(st, slab_index(&st->tcbs, t));
+	if (want > INT32_MAX)
+		want = INT32_MAX;
+	if (want == 0 || max <= 0) { /* a commit of nothing may follow */
+		*ret_n = 0;
+		t->flags |= TF_SND_BUSY;
+		t->snd_rsv_room = 0;
+		return 0;
+	}
+	budget = t->opts.sndbuf_bytes - t->snd_mem_bytes;
+	t->snd_rsv_room = 0;
+	room = t->snd_tail ? cell_room(t->snd_tail) : 0;
+	if (room > 0) {
+		got = room < want ? room : (uint32_t)want;
+		iov[n++] = (struct iovec){ t->snd_tail->data + t->snd_tail->off + t->snd_tail->len, got };
+		t->snd_rsv_room = got;
+	}
+	while (got < want && n < max && budget > 0) {
+		uint32_t left = (uint32_t)want - got < budget ? (uint32_t)want - got : budget;
+		struct cell *c = cell_alloc(st, t->snd_head && left < cell_cap_bytes[CELL_MEDIUM] ? cell_cap_bytes[CELL_MEDIUM] : left);
+		uint32_t room_c;
+
+		if (!c)
+			break;
+		room_c = (uint32_t)want - got < c->cap ? (uint32_t)want - got : c->cap;
+		c->next = NULL;
+		*link = c;
+		link = &c->next;
+		t->snd_mem_bytes += cell_block(c);
+		budget -= budget < cell_block(c) ? budget : cell_block(c);
+		iov[n++] = (struct iovec){ c->data, room_c };
+		got += room_c;
+	}
+	if (n == 0)
+		return -ENOBUFS;
+	t->flags |= TF_SND_BUSY;
+	*ret_n = n;
+	return got;
+}
+
+static void rsv_free(struct stack *st, struct tcb *t)
+{
+	while (t->snd_rsv) {
+		struct cell *c = t->snd_rsv;
+
+		t->snd_rsv = c->next;
+		t->snd_mem_bytes -= cell_block(c);
+		cell_put(st, c);
+	}
+	t->snd_rsv_room = 0;
+}
+
+/* The last cell was kept for a writer after all of it was acknowledged, and nothing came */
+static void drop_empty_tail(struct stack *st, struct tcb *t)
+{
+	struct cell *c = t->snd_tail;
+
+	if (!c || c->len > 0 || c != t->snd_head)
+		return;
+	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = NULL;
+	t->snd_mem_bytes -= cell_block(c);
+	cell_put(st, c);
+}
+
+void tcp_busy_clear(struct stack *st, struct tcb *t)
+{
+	t->flags &= ~TF_RCV_BUSY;
+	if (!(t->flags & TF_SND_BUSY))
+		return;
+	t->flags &= ~TF_SND_BUSY;
+	rsv_free(st, t);
+	drop_empty_tail(st, t);
+	if (t->state == TCPS_CLOSED)
+		tcp_snd_purge(st, t);
+}
+
+static void commit_cells(struct tcb *t, uint32_t n)
+{
+	uint32_t seq = t->write_seq;
+
+	if (t->snd_rsv_room > 0) {
+		uint32_t k = n < t->snd_rsv_room ? n : t->snd_rsv_room;
+
+		t->snd_tail->len += k;
+		n -= k;
+		seq += k;
+	}
+	while (n > 0) {
+		struct cell *c = t->snd_rsv;
+		uint32_t k = n < c->cap ? n : c->cap;
+
+		t->snd_rsv = c->next;
+		c->next = NULL;
+		c->off = 0;
+		c->len = k;
+		c->seq = seq;
+		if (t->snd_tail)
+			t->snd_tail->next = c;
+		else
+			t->snd_head = c;
+		t->snd_tail = c;
+		n -= k;
+		seq += k;
+	}
+	t->write_seq = seq;
+}
+
+void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, usec_t now)
+{
+	(void)now;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
+		tcp_busy_clear(st, t);
+		return;
+	}
+	commit_cells(t, (uint32_t)n);
+	t->flags &= ~(TF_SND_BUSY | TF_MORE);
+	rsv_free(st, t);
+	if (flags & TCP_SEND_MORE)
+		t->flags |= TF_MORE;
+	if (flags & TCP_SEND_OOB) {
+		t->flags |= TF_URG;
+		t->snd_up = t->write_seq;
+	}
+	if (!writeable(t))
+		t->flags |= TF_NOSPACE;
+	tcp_output_want(st, t);
+}
+
+/* ---- looking ---- */
+
+uint32_t tcp_poll(const struct tcb *t)
+{
+	uint32_t ev = 0;
+
+	if (t->state == TCPS_LISTEN)
+		return t->l.acc_head ? TCP_EV_IN | TCP_EV_RDNORM : 0;
+	if ((t->flags & TF_RCV_SHUT && t->flags & TF_SND_SHUT) || t->state == TCPS_CLOSED)
+		ev |= TCP_EV_HUP;
+	if (t->flags & TF_RCV_SHUT)
+		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
+	if (t->state != TCPS_SYN_SENT && t->state != TCPS_SYN_RECEIVED) {
+		if (t->rcv_bytes > 0 &&
+		    ((int64_t)t->rcv_bytes >= t->opts.rcvlowat_bytes || t->rcv_bytes >= t->rcv_space_bytes / 2))
+			ev |= TCP_EV_IN | TCP_EV_RDNORM;
+		if (t->flags & TF_SND_SHUT || writeable(t))
+			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
+	}
+	if (t->error)
+		ev |= TCP_EV_ERR;
+	return ev;
+}
+
+enum tcp_state tcp_state(const struct tcb *t)
+{
+	return (enum tcp_state)t->state;
+}
+
+int tcp_error_take(struct tcb *t)
+{
+	int err = (int)t->error;
+
+	t->error = 0;
+	return err;
+}
+
+void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
+{
+	*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+}
+
+int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)
+{
+	if (!tcp_is_synchronized(t))
+		return -ENOTCONN;
+	*ret_ep = (struct endpoint){ .addr = t->raddr, .port = t->rport };
+	return 0;
+}
+
+size_t tcp_readable_bytes(const struct tcb *t)
+{
+	return t->rcv_bytes;
+}
+
+size_t tcp_unacked_bytes(const struct tcb *t)
+{
+	return t->state == TCPS_LISTEN || t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED ? 0 :
+	       seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0;
+}
+
+size_t tcp_unsent_bytes(const struct tcb *t)
+{
+	return t->state == TCPS_LISTEN ? 0 : unsent_bytes(t);
+}
+
+int tcp_family(const struct tcb *t)
+{
+	return t->family;
+}
