@@ -239,6 +239,8 @@ class Net:
 
     def cubic(self):
         """The same congestion control on every kernel side; the system's default may be another."""
+        if self.second_host:
+            return
         for ns, dev in ((self.peer_ns, self.peer_dev), (self.private_ns, "veth0")):
             if self.mode != "kernel" and dev == "veth0":
                 continue
@@ -352,18 +354,20 @@ class Net:
         return s
 
     def wait_port(self, addr, port, proc=None, seconds=15.0):
-        """Until @addr:@port takes a connection from the peer's side."""
+        """Until @addr:@port takes a connection from the peer's side. The peer's own address may come with the private
+        host's device only, so the peer's servers are asked on loopback."""
+        probe = "127.0.0.1" if addr == PEER else addr
+
         def try_one():
             if proc and not proc.alive() and proc.p.returncode:
                 raise AssertionError("%s ended with %d\n%s" % (proc.name, proc.p.returncode, proc.tails()))
             try:
-                self.connect(addr, port, 2.0).close()
+                self.connect(probe, port, 2.0).close()
                 return True
             except OSError:
                 return False
         wait_for("%s:%d to listen" % (addr, port), try_one, seconds)
-        if self.mode == "tap" and not self.second_host:
-            self.cubic()
+        self.cubic()
 
     def http(self, addr, path="/", port=80, timeout=10.0, sock=None, close=False):
         """One GET on a keep-alive connection. Returns (body, socket); an ended connection raises ConnectionError."""

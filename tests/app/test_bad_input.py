@@ -153,7 +153,7 @@ def test_descriptor_limit(net):
 
 def test_arena_full(net):
     """A private host with little memory: connections are refused or wait, nothing dies, and room comes back."""
-    ng = Nginx(net, options=("--arena-bytes", "16M"))
+    ng = Nginx(net, options=("--arena", "256M"))
     held = []
     for _ in range(4000):
         try:
