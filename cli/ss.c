@@ -176,7 +176,7 @@ static void print_tcb(struct view *v, struct tcb *tcb)
 	tcp_local(tcb, &local);
 	no_peer = tcp_peer(tcb, &peer) != 0;
 	if (no_peer)
-		peer = (struct endpoint){ .addr = tcp_family(tcb) == 6 ? (struct ipaddr){ .b = { 0 } } : ipaddr_v4(0) };
+		peer = (struct endpoint){ .addr = tcp_family(tcb) == 6 ? (struct ipaddr){ .q = { 0, 0 } } : ipaddr_v4(0) };
 	endpoint_text(&local, false, l, sizeof(l));
 	endpoint_text(&peer, no_peer, p, sizeof(p));
 	printf("%-10s %-6llu %-6llu %22s %22s", tcp_state_name(state),

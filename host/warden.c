@@ -27,7 +27,6 @@
 #include "sys.h"
 
 #define DRAIN_MS	7000 /* the keeper's 5 s and some */
-#define KEEPER_FDS_FROM 64 /* above what we need for ourselves while they are put in place */
 #define CRASHES_MAX	5    /* within CRASH_WINDOW: then the keeper is not started any more */
 #define CRASH_WINDOW_US SEC(10)
 
@@ -137,26 +136,39 @@ static void reply_send(const struct warden *w, int fd, int status, const char *t
 
 /* ---- keeper ---- */
 
+/* Close all descriptors from 3 on but the @n of @keep, which gets sorted */
+static void close_all_but(int *keep, int n)
+{
+	unsigned from = 3;
+
+	for (int i = 1; i < n; i++) {
+		for (int k = i; k && keep[k - 1] > keep[k]; k--) {
+			int higher = keep[k - 1];
+
+			keep[k - 1] = keep[k];
+			keep[k] = higher;
+		}
+	}
+	for (int i = 0; i < n; i++) {
+		if (keep[i] > (int)from)
+			sys_close_range(from, (unsigned)keep[i] - 1);
+		from = (unsigned)keep[i] + 1;
+	}
+	sys_close_range(from, ~0u);
+}
+
 /* Of the warden's descriptors the keeper has four: the others would outlive the warden in it, its listening socket above all */
 static void keeper_child(struct warden *w, int ctl)
 {
-	int fds[4] = { w->memfd, w->queue_fd, w->keeper_listen_fd, ctl };
-	struct keeper_args a = { .cfg = w->cfg, .dev = &w->dev, .token = w->token, .owner_uid = w->owner_uid };
+	struct keeper_args a = { .cfg = w->cfg, .dev = &w->dev, .token = w->token, .owner_uid = w->owner_uid, .memfd = w->memfd,
+				 .queue_fd = w->queue_fd, .listen_fd = w->keeper_listen_fd, .warden_fd = ctl };
+	int keep[4] = { w->memfd, w->queue_fd, w->keeper_listen_fd, ctl };
 	sigset_t none;
 
-	for (int i = 0; i < 4; i++)
-		fds[i] = sys_fcntl(fds[i], F_DUPFD_CLOEXEC, KEEPER_FDS_FROM);
-	sys_close_range(3, KEEPER_FDS_FROM - 1);
-	for (int i = 0; i < 4; i++)
-		sys_dup3(fds[i], 3 + i, O_CLOEXEC);
-	sys_close_range(7, ~0u);
-	a.memfd = 3;
-	a.queue_fd = 4;
-	a.listen_fd = 5;
-	a.warden_fd = 6;
+	close_all_but(keep, 4);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	exit(fds[3] < 0 ? 5 : keeper_main(&a));
+	exit(keeper_main(&a));
 }
 
 static int keeper_start(struct warden *w)
@@ -258,8 +270,12 @@ static void keeper_gone(struct warden *w)
 	unwatch(w, w->keeper_pidfd);
 	w->keeper = KEEPER_NONE;
 	w->keeper_empty = true;
-	if (w->draining || (asked && !status && !anybody_waits(w)))
+	if (w->draining)
 		return;
+	if (asked && !status && !anybody_waits(w)) {
+		w->leave_at = 0; /* the linger time is over already */
+		return;
+	}
 	if (!asked || status)
 		keeper_crashed(w, status);
 	keeper_want(w);
@@ -642,9 +658,7 @@ static void fds_sever(const struct config *cfg, int keep)
 
 	for (int fd = 0; fd < 3; fd++)
 		sys_dup3(fd == 2 && log >= 0 ? log : null, fd, 0);
-	if (keep > 3)
-		sys_close_range(3, (unsigned)keep - 1);
-	sys_close_range((unsigned)(keep < 3 ? 3 : keep + 1), ~0u);
+	close_all_but(&keep, 1);
 }
 
 static int listen_at(const char *name, const char *who, int type)
