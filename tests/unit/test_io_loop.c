@@ -761,3 +761,28 @@ EACH_HOW(interface_down_counts_errors_and_recovers)
 	expect_frames(&r, 1, 5);
 	rig_close(&r);
 }
+
+/* ---- the narrowest place: a wake after the last look at the word, before the system call ---- */
+
+static void wake_in_between(void *arg, bool begins)
+{
+	if (begins)
+		io_wake(arg);
+}
+
+EACH_HOW(wake_between_look_and_sleep_is_not_lost)
+{
+	struct rig r = rig_open(how);
+	struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+				     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET,
+				     .sleep_hook = wake_in_between, .sleep_arg = r.waker };
+
+	io_loop_close(r.l);
+	cr_assert_eq(io_loop_open(&r.l, &lc, r.waker), 0);
+	for (uint32_t i = 0; i < 20; i++) { /* with the wake armed in the same call, and with it left over */
+		struct io_wait w = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + SEC(2) };
+
+		cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_WAKE, "turn %u", i);
+	}
+	rig_close(&r);
+}
