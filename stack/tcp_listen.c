@@ -247,7 +247,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	t->raddr = r->raddr;
 	t->lport = r->lport;
 	t->rport = r->rport;
-	t->flags |= TF_PASSIVE | TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
+	t->flags |= TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
 	tcp_port_key(t, &key);
 	if (port_join(st, &t->port, &key) != 0) {
 		slab_free(&st->tcbs, t);

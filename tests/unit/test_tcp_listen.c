@@ -13,6 +13,13 @@ static struct tcb *listen_on(struct rig *r, int family, struct ipaddr addr, uint
 	return l;
 }
 
+static struct tcb *who_listens(struct rig *r, uint16_t port, uint16_t peer_port)
+{
+	struct ipaddr us = US, peer = PEER;
+
+	return tcp_listen_lookup(r->st, &us, port, &peer, peer_port);
+}
+
 /* A whole handshake from @port; true if a SYN-ACK came */
 static bool handshake(struct rig *r, uint16_t port)
 {
@@ -102,7 +109,7 @@ Test(tcp_listen, full_accept_queue_ignores_the_ack_and_takes_it_later)
 	peer_syn(&r, SYN, 0, PORT);
 	expect_silence(&r);
 	cr_assert_eq(tcp_accept(r.st, r.l, &t), 0);
-	advance(&r, SEC(1));
+	advance(&r, MSEC(1001));
 	expect_flags(&r, SYN | ACK);
 	r.peer_port = 1003;
 	peer_sends(&r, .flags = ACK);
@@ -176,12 +183,12 @@ Test(tcp_listen, exact_address_before_wildcard_and_v6_takes_mapped)
 	struct rig r = rig_new();
 	struct tcb *v6 = listen_on(&r, 6, (struct ipaddr){ 0 }, PORT, true), *any, *us;
 
-	cr_assert_eq(tcp_listen_lookup(r.st, &US, PORT, &PEER, 1), v6);
+	cr_assert_eq(who_listens(&r, PORT, 1), v6);
 	any = listen_on(&r, 4, ipaddr_v4(0), PORT, true);
-	cr_assert_eq(tcp_listen_lookup(r.st, &US, PORT, &PEER, 1), any);
+	cr_assert_eq(who_listens(&r, PORT, 1), any);
 	us = listen_on(&r, 4, US, PORT, true);
-	cr_assert_eq(tcp_listen_lookup(r.st, &US, PORT, &PEER, 1), us);
-	cr_assert_null(tcp_listen_lookup(r.st, &US, PORT + 1, &PEER, 1));
+	cr_assert_eq(who_listens(&r, PORT, 1), us);
+	cr_assert_null(who_listens(&r, PORT + 1, 1));
 	tcp_close(r.st, us, r.now);
 	tcp_close(r.st, any, r.now);
 	cr_assert(handshake(&r, 1001));
@@ -205,7 +212,7 @@ Test(tcp_listen, v6only_does_not_take_ipv4)
 	tcp_opts(l)->v6only = 1;
 	cr_assert_eq(tcp_bind(r.st, l, &ep, r.now), 0);
 	cr_assert_eq(tcp_listen(r.st, l, 8, r.now), 0);
-	cr_assert_null(tcp_listen_lookup(r.st, &US, PORT, &PEER, 1));
+	cr_assert_null(who_listens(&r, PORT, 1));
 }
 
 Test(tcp_listen, reuseport_shares_evenly)
@@ -218,7 +225,7 @@ Test(tcp_listen, reuseport_shares_evenly)
 		l[i] = listen_on(&r, 4, ipaddr_v4(0), PORT, true);
 	for (uint16_t p = 1; p <= 4000; p++)
 		for (int i = 0; i < 4; i++)
-			n[i] += tcp_listen_lookup(r.st, &US, PORT, &PEER, p) == l[i];
+			n[i] += who_listens(&r, PORT, p) == l[i];
 	for (int i = 0; i < 4; i++)
 		cr_assert(n[i] > 800 && n[i] < 1200, "listener %d got %u of 4000", i, n[i]);
 }
