@@ -84,6 +84,7 @@ struct slot {
 };
 
 /* ---- threads that wait ---- */
+#define WAITER_HELD 8 /* one per call in progress: a call, and signal handlers nested in its sleep */
 struct waiter { /* one per thread, in host->waiters */
 	struct io_waker waker;
 	uint32_t slot;
@@ -93,6 +94,7 @@ struct waiter { /* one per thread, in host->waiters */
 	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
 	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
 	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
+	struct file *held[WAITER_HELD];	/* references of calls in progress (file_hold()), given back if the process dies in them */
 };
 
 /* ---- open file descriptions ---- */
