@@ -73,7 +73,8 @@ struct slot {
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;		/* 0: free to claim; negative: reserved by that thread for a fork */
 	_Atomic uint64_t start_time;		/* field 22 of /proc/PID/stat: pid + start time is a process's name */
-	uint32_t parent;		/* slot, while FORKING */
+	uint32_t parent;		/* slot, while FORKING; 0: the parent died */
+	_Atomic uint32_t forking;	/* forks of this process between prepare and parent: its death leaves FORKING slots */
 	uint32_t uid;
 	_Atomic uint32_t table_lock;	/* leaf lock (leaf.h) */
 	_Atomic uint64_t n_entries;	/* live fdents */
