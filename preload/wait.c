@@ -131,8 +131,11 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
 {
 	int r;
 
-	if (!cancel_self.prev)
+	if (!cancel_self.prev) {
+		/* A pthread_cancel() before this found us on no list: glibc knows of it, and is asked once, with nothing held. */
 		cancel_enlist();
+		atomic_store(&cancel_self.cancelled, true);
+	}
 	thr_defer();
 	r = sleep_deferred(t, seen, w, scope, restartable);
 	if ((sig_self.deferred.sig || atomic_load(&cancel_self.cancelled)) && cleanup)

@@ -165,7 +165,7 @@ struct tcp_req {
 	uint16_t mss, advmss, wnd;
 	uint64_t listener;	/* slab handle */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
-	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT */
+	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t timeouts, acked, tos;
