@@ -201,6 +201,19 @@ static void tx_reap(struct thr *t)
 	}
 }
 
+static void events_deliver(struct thr *t)
+{
+	struct stack_event ev;
+
+	while (stack_event(host->shard.stack, &ev)) {
+		struct file *f = ev.user ? file_get(ev.user) : NULL;
+
+		if (f)
+			file_notify(t, f, ev.what);
+	}
+}
+
+/* Taking output may make events: frames to ourselves are delivered there. */
 static struct pbuf *output_take(struct thr *t, int max)
 {
 	struct pbuf *first = NULL, **end = &first, *p;
@@ -216,19 +229,8 @@ static struct pbuf *output_take(struct thr *t, int max)
 		t->held_ops = 0;
 		host->queue.held = 0;
 	}
+	events_deliver(t);
 	return first;
-}
-
-static void events_deliver(struct thr *t)
-{
-	struct stack_event ev;
-
-	while (stack_event(host->shard.stack, &ev)) {
-		struct file *f = ev.user ? file_get(ev.user) : NULL;
-
-		if (f)
-			file_notify(t, f, ev.what);
-	}
 }
 
 /* A timer earlier than the sleeping driver knows of: it must look again. */
@@ -338,7 +340,6 @@ static struct pbuf *sleep_prepare(struct thr *t)
 	struct pbuf *out;
 
 	tx_done_return(t);
-	events_deliver(t);
 	out = output_take(t, TX_BATCH);
 	t->undelivered = 0;
 	t->role = role_take(t);

@@ -108,7 +108,6 @@ struct file {
 	uint8_t family;		/* 4 or 6 */
 	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
 	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
-	uint8_t connecting;	/* connect() gave EINPROGRESS and has not yet been told the outcome (Linux: SS_CONNECTING) */
 	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
 	struct tcb *tcb;	/* also while UNDECIDED: setsockopt and bind go to both sides, nothing is to be replayed */
 	struct epoll *ep;
