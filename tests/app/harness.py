@@ -160,7 +160,7 @@ class Net:
         self.peer_dev = "tap0" if mode == "tap" and not relay else "veth1"
         self.dir = tempfile.mkdtemp(prefix=self.id + "-", dir="/tmp")
         os.chmod(self.dir, 0o755)
-        self.procs, self.names = [], {}
+        self.procs, self.names, self.closed = [], {}, False
         self.env = {"LC_ALL": "C", "OWNSTACK_LOG": os.path.join(self.dir, "helpers.log")}
         if self.io:
             self.env["OWNSTACK_IO"] = self.io
@@ -398,6 +398,8 @@ class Net:
     def complaints(self):
         """What a sanitizer or an assertion of ours wrote to any program's stderr."""
         bad = re.compile(r"ERROR: AddressSanitizer|runtime error:|[Aa]ssertion .*failed|ownstack: bug|Segmentation fault")
+        if self.closed:
+            return []
         return ["%s: %s" % (p.name, line) for p in self.procs for line in p.text("err").splitlines() if bad.search(line)]
 
     def diagnose(self):
@@ -414,6 +416,9 @@ class Net:
         return "\n".join(lines)
 
     def close(self, failed=False):
+        if self.closed:
+            return
+        self.closed = True
         for p in self.procs:
             p.kill(signal.SIGKILL)
             with contextlib.suppress(Exception):
