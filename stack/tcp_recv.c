@@ -576,6 +576,8 @@ bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, use
 		fin = false;
 	}
 	if (seq != t->rcv_nxt) {
+		if (t->flags & TF_ACK_NOW && !(t->flags & TF_SACK))
+			tcp_xmit_ack(st, t, now); /* a peer without SACK counts them: one for each (RFC 5681 4.2) */
 		if (len > 0)
 			ooo_insert(st, t, seq, data, len);
 		if (fin) {

@@ -413,3 +413,34 @@ Test(tcp_data, tiny_segments_out_of_order_stay_within_the_buffer)
 	cr_assert_eq(app_reads(&r, 50000), 20000);
 	cr_assert_eq(r.st->pools.held_bytes, 0u);
 }
+
+Test(tcp_data, without_sack_each_segment_out_of_order_gets_its_ack)
+{
+	struct rig r = rig_established();
+
+	for (uint32_t i = 1; i <= 4; i++)
+		peer_sends(&r, .flags = ACK, .seq = i * 1000, .len = 1000);
+	for (uint32_t i = 1; i <= 4; i++)
+		expect_ack(&r, 0);
+	expect_silence(&r);
+	peer_sends(&r, .flags = ACK, .seq = 0, .len = 1000);
+	expect_ack(&r, 5000);
+}
+
+Test(tcp_data, fin_waits_for_the_window_and_is_probed)
+{
+	struct rig r = rig_established();
+
+	app_sends(&r, 1000);
+	expect_data(&r, 0, 1000);
+	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd0 = true);
+	cr_assert_eq(tcp_shutdown(r.st, r.t, 1, r.now), 0);
+	expect_silence(&r);
+	advance(&r, SEC(3));
+	expect_ack(&r, 0);
+	while (take(&r))
+		;
+	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd = 100);
+	expect_flags(&r, FIN | ACK);
+	cr_assert_eq(rig_seg.seq, 1000u);
+}
