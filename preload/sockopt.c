@@ -193,6 +193,8 @@ int sk_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 	if (!op_begin_any(&op, fd))
 		return (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+	if (op.f->bound && op.f->kind == FILE_UNDECIDED && level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
+		return (int)op_end(&op, -EINVAL); /* the kernel's half is not bound and would take it */
 	if (op.f->kind != FILE_TCP) {
 		op_hold(&op);
 		shard_unlock(op.t);
