@@ -266,14 +266,15 @@ set title "{title}" font "Helvetica,16"
 set ylabel "{ylabel}"
 set style data histograms
 set style histogram errorbars gap 1.5 lw 1.2
-set style fill solid 0.9 noborder
+set style fill solid 0.9 border rgb "#555555"
 set boxwidth 0.9 relative
 set yrange [0:*]
 set grid ytics lc rgb "#dddddd" lt 1
 set border 3 lc rgb "#666666"
 set tics nomirror
-set key outside bottom center horizontal
+set key outside top center horizontal
 set xtics font "Helvetica,12"
+set bmargin 4
 plot {series}
 """
 

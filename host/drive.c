@@ -388,13 +388,19 @@ static void input_locked(struct thr *t, bool rx)
 	int n;
 
 	t->now = io_now();
-	shard_lock(t);
 	tx_reap(t);
-	while (t->loop && (n = io_loop_rx(t->loop, frames, RX_BATCH, rx)) > 0) {
+	for (;;) {
+		n = t->loop ? io_loop_rx(t->loop, frames, RX_BATCH, rx) : 0; /* may make system calls: not under the lock */
+		shard_lock(t);
 		for (int i = 0; i < n; i++)
 			stack_input(host->shard.stack, &frames[i], t->now);
+		if (n <= 0)
+			break;
 		io_loop_rx_done(t->loop);
 		atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
+		if (n < RX_BATCH && io_loop_level(t->loop) == IO_LEVEL_FULL)
+			break; /* completions are made by the wait alone: there are no more */
+		shard_unlock(t);
 	}
 	stack_expire(host->shard.stack, t->now);
 	tx_done_return(t);

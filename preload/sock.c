@@ -47,14 +47,14 @@ bool op_begin_any(struct op *op, int fd)
 void op_hold(struct op *op)
 {
 	if (!op->held)
-		file_ref(op->f);
+		file_hold(op->t, op->f);
 	op->held = true;
 }
 
 ssize_t op_end(struct op *op, ssize_t r)
 {
 	if (op->held)
-		file_unref(op->t, op->f);
+		file_release(op->t, op->f);
 	thr_leave(op->t);
 	return r;
 }
@@ -65,7 +65,7 @@ static bool op_let_go(struct op *op)
 	uint64_t handle = file_handle(op->f);
 
 	if (op->held)
-		file_unref(op->t, op->f);
+		file_release(op->t, op->f);
 	op->held = false;
 	return file_get(handle) == op->f;
 }
@@ -340,7 +340,7 @@ static void both_wait_undo_locked(struct both_wait *b)
 	if (!b->f)
 		return;
 	watch_disarm_all(b->t);
-	file_unref(b->t, b->f);
+	file_release(b->t, b->f);
 	b->f = NULL;
 }
 
@@ -374,7 +374,7 @@ static int accept_wait_both(struct op *op, int fd)
 	w.deadline = op->deadline;
 	seen = op->t->waker->word;
 	b = (struct both_wait){ op->t, op->f };
-	file_ref(op->f);
+	file_hold(op->t, op->f);
 	thr_leave_hold(op->t);
 	r = own_wait(op->t, seen, &w, &op->scope, timeo_us == 0, both_wait_undo, &b);
 	op->t = thr_enter();

@@ -165,7 +165,7 @@ static void file_wait_undo_locked(struct file_wait *fw)
 	if (!fw->f)
 		return;
 	watch_disarm_all(fw->t);
-	file_unref(fw->t, fw->f);
+	file_release(fw->t, fw->f);
 	fw->f = NULL;
 }
 
@@ -191,7 +191,7 @@ int file_wait(struct thr **tp, struct file *f, uint32_t events, bool exclusive, 
 	if (r < 0)
 		return r;
 	seen = t->waker->word;
-	file_ref(f);
+	file_hold(t, f);
 	thr_leave_hold(t);
 	r = own_wait(t, seen, &w, scope, restartable, file_wait_undo, &fw);
 	t = thr_enter(); /* another one after a fork in a handler */

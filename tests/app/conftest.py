@@ -91,7 +91,7 @@ def files(tmp_path_factory):
     while d != "/tmp" and len(d) > 1:           # workers of nginx read it as nobody
         os.chmod(d, 0o755)
         d = os.path.dirname(d)
-    sizes = {"1k": 1 << 10, "1m": 1 << 20, "big": 1 << 30 if Options.full else 64 << 20, "8m": 8 << 20, "100m": 100 << 20}
+    sizes = {"1k": 1 << 10, "1m": 1 << 20, "big": 1 << 30 if Options.full else 64 << 20, "4m": 4 << 20, "100m": 100 << 20}
     made = {}
 
     class Files:

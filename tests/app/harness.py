@@ -148,32 +148,37 @@ class Proc:
 class Net:
     """A private side and a peer side, see the head of this file."""
 
-    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False):
+    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False, relay=None):
         assert mode in ("tap", "packet", "kernel")
         self.mode, self.mtu, self.cpu, self.io = mode, mtu, cpu, Options.io if io is None else io
         self.id = "%s-%d" % (TAG, next(_numbers))
         self.peer_ns = self.id + "-k"
-        self.private_ns = self.peer_ns if mode == "tap" else self.id + "-p"
+        self.private_ns = self.peer_ns if mode == "tap" and not relay else self.id + "-p"
+        self.relay_ns = None if not relay else self.private_ns if mode == "tap" else self.id + "-r"
         self.third_ns = self.id + "-q" if mode == "kernel" and second_host else None
-        self.second_host = second_host
+        self.second_host, self.relay = second_host, None
+        self.peer_dev = "tap0" if mode == "tap" and not relay else "veth1"
         self.dir = tempfile.mkdtemp(prefix=self.id + "-", dir="/tmp")
         os.chmod(self.dir, 0o755)
-        self.procs, self.names = [], {}
-        self.env = {"LC_ALL": "C"}
+        self.procs, self.names, self.closed = [], {}, False
+        self.env = {"LC_ALL": "C", "OWNSTACK_LOG": os.path.join(self.dir, "helpers.log")}
         if self.io:
             self.env["OWNSTACK_IO"] = self.io
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._inodes = set()
         try:
-            self._make()
+            self._make(relay)
         except BaseException:
             self.close(failed=True)
             raise
 
     # -- devices ------------------------------------------------------------------------------------------------
 
-    def _make(self):
-        for ns in {self.peer_ns, self.private_ns, self.third_ns} - {None}:
+    def namespaces(self):
+        return {self.peer_ns, self.private_ns, self.third_ns, self.relay_ns} - {None}
+
+    def _make(self, relay):
+        for ns in self.namespaces():
             run("ip", "netns", "add", ns)
             self._inodes.add(os.stat("/run/netns/" + ns).st_ino)
             self.ip(ns, "link", "set", "lo", "up")
@@ -181,12 +186,29 @@ class Net:
                 "net.ipv6.conf.default.disable_ipv6=1", check=False)
         if self.second_host:
             self._make_bridge()
-        elif self.mode != "tap":
-            self._veth("veth0", self.private_ns, "veth1", self.peer_ns)
+        elif relay or self.mode != "tap":
+            if relay:
+                self._make_relay(relay)
+            else:
+                self._veth("veth0", self.private_ns, "veth1", self.peer_ns)
             self.ip(self.peer_ns, "addr", "add", "%s/%d" % (PEER, PREFIX), "dev", "veth1")
             if self.mode == "kernel":
                 self.ip(self.private_ns, "addr", "add", "%s/%d" % (PRIVATE, PREFIX), "dev", "veth0")
             self.cubic()
+
+    def _make_relay(self, relay):
+        """The two sides meet in the relay, in a namespace whose kernel has no address and so keeps quiet."""
+        self._veth("veth1", self.peer_ns, "wire1", self.relay_ns)
+        if self.mode == "tap":
+            self.ip(self.relay_ns, "tuntap", "add", "dev", "tap0", "mode", "tap", "multi_queue")
+            self.ip(self.relay_ns, "link", "set", "tap0", "up")
+        else:
+            self._veth("veth0", self.private_ns, "wire0", self.relay_ns)
+        self.relay = Proc(self, ["nsenter", "--net=/run/netns/" + self.relay_ns, "--", *relay, "--ready", "1",
+                                 "packet:tap0" if self.mode == "tap" else "packet:wire0", "packet:wire1"], "relay")
+        self.procs.append(self.relay)
+        wait_for("the relay", lambda: self.relay.text() or not self.relay.alive())
+        assert self.relay.alive(), self.relay.tails()
 
     def _make_bridge(self):
         """Two hosts on a bridge; the bridge's own address is the kernel's, for probes."""
@@ -217,7 +239,9 @@ class Net:
 
     def cubic(self):
         """The same congestion control on every kernel side; the system's default may be another."""
-        for ns, dev in ((self.peer_ns, "tap0" if self.mode == "tap" else "veth1"), (self.private_ns, "veth0")):
+        if self.second_host:
+            return
+        for ns, dev in ((self.peer_ns, self.peer_dev), (self.private_ns, "veth0")):
             if self.mode != "kernel" and dev == "veth0":
                 continue
             src = PEER if ns == self.peer_ns else PRIVATE
@@ -247,7 +271,7 @@ class Net:
         argv = [Options.ownstack(), "run", "--host", "host%d" % i, "--addr", addr]
         if self.mode == "packet":
             argv += ["--packet", "veth%d" % i]
-        elif self.second_host:
+        elif self.second_host or self.relay:
             argv += ["--tap", "tap%d" % i]
         else:
             argv += ["--tap", "tap0", "--tap-peer", "%s/%d" % (PEER, PREFIX)]
@@ -330,18 +354,20 @@ class Net:
         return s
 
     def wait_port(self, addr, port, proc=None, seconds=15.0):
-        """Until @addr:@port takes a connection from the peer's side."""
+        """Until @addr:@port takes a connection from the peer's side. The peer's own address may come with the private
+        host's device only, so the peer's servers are asked on loopback."""
+        probe = "127.0.0.1" if addr == PEER else addr
+
         def try_one():
             if proc and not proc.alive() and proc.p.returncode:
                 raise AssertionError("%s ended with %d\n%s" % (proc.name, proc.p.returncode, proc.tails()))
             try:
-                self.connect(addr, port, 2.0).close()
+                self.connect(probe, port, 2.0).close()
                 return True
             except OSError:
                 return False
         wait_for("%s:%d to listen" % (addr, port), try_one, seconds)
-        if self.mode == "tap" and not self.second_host:
-            self.cubic()
+        self.cubic()
 
     def http(self, addr, path="/", port=80, timeout=10.0, sock=None, close=False):
         """One GET on a keep-alive connection. Returns (body, socket); an ended connection raises ConnectionError."""
@@ -372,6 +398,8 @@ class Net:
     def complaints(self):
         """What a sanitizer or an assertion of ours wrote to any program's stderr."""
         bad = re.compile(r"ERROR: AddressSanitizer|runtime error:|[Aa]ssertion .*failed|ownstack: bug|Segmentation fault")
+        if self.closed:
+            return []
         return ["%s: %s" % (p.name, line) for p in self.procs for line in p.text("err").splitlines() if bad.search(line)]
 
     def diagnose(self):
@@ -379,6 +407,8 @@ class Net:
         for p in self.procs[-6:]:
             state = "runs" if p.alive() else "status %s" % p.p.returncode
             lines += ["%s (pid %d, %s): %s" % (p.name, p.pid, state, " ".join(p.argv)), p.tails(1200)]
+        with contextlib.suppress(OSError):
+            lines += ["--- warden and keeper", open(self.env["OWNSTACK_LOG"], errors="replace").read()[-2000:]]
         if self.mode != "kernel" and os.path.exists(Options.ownstack()):
             for what in (("ps",), ("ss", "-a"), ("stats",)):
                 with contextlib.suppress(Exception):
@@ -386,6 +416,9 @@ class Net:
         return "\n".join(lines)
 
     def close(self, failed=False):
+        if self.closed:
+            return
+        self.closed = True
         for p in self.procs:
             p.kill(signal.SIGKILL)
             with contextlib.suppress(Exception):
@@ -398,7 +431,7 @@ class Net:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
-        for ns in {self.peer_ns, self.private_ns, self.third_ns} - {None}:
+        for ns in self.namespaces():
             run("ip", "netns", "del", ns, check=False)
         os.close(self._home)
         if not (failed and os.environ.get("OWNSTACK_KEEP")):

@@ -124,11 +124,13 @@ def test_warden_killed(net):
     assert ng.proc.alive()
 
 
-def limit(number):
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+def limit(number, hard):
+    top = number if hard else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, top))
 
 
-def test_descriptor_limit(net):
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+def test_descriptor_limit(net, hard):
     """EMFILE where the kernel gives EMFILE; after closing it goes on."""
     code = ("import socket, errno, os\n"
             "l = socket.socket(); l.bind(('%s', 9001)); l.listen()\n"
@@ -139,7 +141,7 @@ def test_descriptor_limit(net):
             "made.pop().close()\n"
             "c, _ = l.accept(); print('accepted', c.recv(1)); c.close()\n" % PRIVATE)
     argv = net.argv("private", "/usr/bin/python3", "-c", code)
-    p = subprocess.Popen(argv, preexec_fn=limit(64), stdout=subprocess.PIPE, text=True, env=dict(os.environ, **net.env))
+    p = subprocess.Popen(argv, preexec_fn=limit(64, hard), stdout=subprocess.PIPE, text=True, env=dict(os.environ, **net.env))
     try:
         assert p.stdout.readline() == "EMFILE\n"
         s = net.connect(PRIVATE, 9001)
@@ -153,7 +155,7 @@ def test_descriptor_limit(net):
 
 def test_arena_full(net):
     """A private host with little memory: connections are refused or wait, nothing dies, and room comes back."""
-    ng = Nginx(net, options=("--arena-bytes", "16M"))
+    ng = Nginx(net, options=("--arena", "256M"))
     held = []
     for _ in range(4000):
         try:

@@ -199,3 +199,15 @@ def test_one_worker_stopped(net):
         assert int(net.http_reply(s)) == stopped
     r = parse_wrk(load.done(pause + 20))
     assert r["bad_answers"] == 0 and r["requests"] > 1000
+
+
+def test_first_requests_are_answered_at_once(make_net):
+    """The moment when the workers start: who drives changes hands several times, and no frame may lie unread."""
+    for _ in range(30 if Options.full else 10):
+        net = make_net()
+        ng = Nginx(net)
+        t0 = time.monotonic()
+        net.http(ng.addr, "/pid", close=True)
+        net.call("peer", "curl", "-sS", "--fail", "-o", "/dev/null", ng.url)
+        assert time.monotonic() - t0 < 0.7
+        net.close()

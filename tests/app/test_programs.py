@@ -54,14 +54,15 @@ def start_ms(argv, env):
 
 @pytest.mark.modes("tap")
 def test_start_up_time(net):
-    """At most 3 ms more than without, pairs in turn, median of the differences. The private host is up already or not:
-    both are measured, since a shell pipeline meets both."""
+    """At most 3 ms more than without: the quickest of 41 starts of each, in turn, since what others do to the machine only
+    adds. The first start, which makes the private host, is not among them."""
     plain = ["nsenter", "--net=/run/netns/" + net.private_ns, "--", "/bin/true"]
     ours = net.argv("private", "/bin/true")
     env = dict(os.environ, **net.env)
     start_ms(plain, env), start_ms(ours, env)
-    diffs = sorted(start_ms(ours, env) - start_ms(plain, env) for _ in range(31))
-    assert diffs[15] < 3.0, "median %.2f ms, least %.2f ms" % (diffs[15], diffs[0])
+    pairs = [(start_ms(plain, env), start_ms(ours, env)) for _ in range(41)]
+    least = [min(p[i] for p in pairs) for i in (0, 1)]
+    assert least[1] - least[0] < 3.0, "%.2f ms without, %.2f ms with" % tuple(least)
 
 
 @pytest.mark.modes("tap")
