@@ -12,6 +12,14 @@
 #include "cli.h"
 #include "../host/sys.h"
 
+enum config_row_count {
+#define SETTING(field, ...) ROW_##field,
+#include "../host/config.def"
+#undef SETTING
+	N_ROWS,
+	OPTIONS_MAX = N_ROWS + 1 /* with the end mark */
+};
+
 /* The warden, from this very image: an exec would cost a millisecond */
 static int spawn_fork(const struct config *cfg, int ready_fd, pid_t for_pid)
 {
@@ -82,17 +90,43 @@ static int option_take(struct config *cfg, int row, const char *value, bool firs
 	return 0;
 }
 
+/**
+ * env_forget() - an `ownstack run --host B` inside a host A: what the environment says describes A
+ *
+ * Only where an outer run has written it (OWNSTACK_TOKEN); what a person exports is meant.
+ */
+static void env_forget(int argc, char **argv, const struct option *longs)
+{
+	static const char *const described[] = { "OWNSTACK_TAP", "OWNSTACK_PACKET", "OWNSTACK_ADDR", "OWNSTACK_TAP_PEER", "OWNSTACK_MAC",
+						 "OWNSTACK_GATEWAY", "OWNSTACK_NEIGH", "OWNSTACK_NAT", "OWNSTACK_PCAP", "OWNSTACK_TOKEN" };
+	const char *outer = getenv("OWNSTACK_HOST");
+	int c, host_row = 256 + config_find("host");
+	bool other = false;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:v", longs, NULL)) != -1) {
+		if (c == host_row)
+			other = outer && strcmp(optarg, outer);
+	}
+	optind = 1;
+	other = other && getenv("OWNSTACK_TOKEN");
+	for (size_t i = 0; other && i < sizeof(described) / sizeof(described[0]); i++)
+		unsetenv(described[i]);
+}
+
 /* Return: index of the program in @argv, negative: minus the exit status */
 static int options_take(struct config *cfg, int argc, char **argv)
 {
-	struct option longs[64];
-	bool seen[64] = { false };
+	struct option longs[OPTIONS_MAX];
+	bool seen[OPTIONS_MAX] = { false };
 	char err[CONFIG_ERR_BYTES];
 	int c, rc;
 
-	_Static_assert(sizeof(seen) / sizeof(seen[0]) >= 48, "room for the rows of config.def");
 	options_make(longs);
-	opterr = 0;
+	env_forget(argc, argv, longs);
+	rc = cli_config(cfg);
+	if (rc)
+		return -rc;
 	while ((c = getopt_long(argc, argv, "+:v", longs, NULL)) != -1) {
 		if (c == 'v')
 			c = 256 + config_find("verbose");
@@ -191,11 +225,8 @@ int cli_run(int argc, char **argv)
 	struct warden_reply reply;
 	char err[CONFIG_ERR_BYTES], library[512];
 	struct config cfg;
-	int first, rc = cli_config(&cfg);
+	int first = options_take(&cfg, argc, argv), rc;
 
-	if (rc)
-		return rc;
-	first = options_take(&cfg, argc, argv);
 	if (first < 0)
 		return -first;
 	rc = cli_library_path(library, sizeof(library)) ? 0 : -ENOENT;

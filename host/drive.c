@@ -201,6 +201,19 @@ static void tx_reap(struct thr *t)
 	}
 }
 
+static void events_deliver(struct thr *t)
+{
+	struct stack_event ev;
+
+	while (stack_event(host->shard.stack, &ev)) {
+		struct file *f = ev.user ? file_get(ev.user) : NULL;
+
+		if (f)
+			file_notify(t, f, ev.what);
+	}
+}
+
+/* Taking output may make events: frames to ourselves are delivered there. */
 static struct pbuf *output_take(struct thr *t, int max)
 {
 	struct pbuf *first = NULL, **end = &first, *p;
@@ -216,19 +229,8 @@ static struct pbuf *output_take(struct thr *t, int max)
 		t->held_ops = 0;
 		host->queue.held = 0;
 	}
+	events_deliver(t);
 	return first;
-}
-
-static void events_deliver(struct thr *t)
-{
-	struct stack_event ev;
-
-	while (stack_event(host->shard.stack, &ev)) {
-		struct file *f = ev.user ? file_get(ev.user) : NULL;
-
-		if (f)
-			file_notify(t, f, ev.what);
-	}
 }
 
 /* A timer earlier than the sleeping driver knows of: it must look again. */
@@ -338,7 +340,6 @@ static struct pbuf *sleep_prepare(struct thr *t)
 	struct pbuf *out;
 
 	tx_done_return(t);
-	events_deliver(t);
 	out = output_take(t, TX_BATCH);
 	t->undelivered = 0;
 	t->role = role_take(t);
@@ -387,13 +388,19 @@ static void input_locked(struct thr *t, bool rx)
 	int n;
 
 	t->now = io_now();
-	shard_lock(t);
 	tx_reap(t);
-	while (t->loop && (n = io_loop_rx(t->loop, frames, RX_BATCH, rx)) > 0) {
+	for (;;) {
+		n = t->loop ? io_loop_rx(t->loop, frames, RX_BATCH, rx) : 0; /* may make system calls: not under the lock */
+		shard_lock(t);
 		for (int i = 0; i < n; i++)
 			stack_input(host->shard.stack, &frames[i], t->now);
+		if (n <= 0)
+			break;
 		io_loop_rx_done(t->loop);
 		atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
+		if (n < RX_BATCH && io_loop_level(t->loop) == IO_LEVEL_FULL)
+			break; /* completions are made by the wait alone: there are no more */
+		shard_unlock(t);
 	}
 	stack_expire(host->shard.stack, t->now);
 	tx_done_return(t);

@@ -67,6 +67,28 @@ void file_unref(struct thr *t, struct file *f)
 		file_free(t, f);
 }
 
+void file_hold(struct thr *t, struct file *f)
+{
+	file_ref(f);
+	for (int i = 0; i < WAITER_HELD; i++) {
+		if (!t->waiter->held[i]) {
+			t->waiter->held[i] = f;
+			return;
+		}
+	}
+}
+
+void file_release(struct thr *t, struct file *f)
+{
+	for (int i = WAITER_HELD - 1; i >= 0; i--) {
+		if (t->waiter->held[i] == f) {
+			t->waiter->held[i] = NULL;
+			break;
+		}
+	}
+	file_unref(t, f);
+}
+
 uint32_t file_poll(const struct file *f)
 {
 	if (f->kind == FILE_EPOLL)

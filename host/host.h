@@ -73,7 +73,8 @@ struct slot {
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;		/* 0: free to claim; negative: reserved by that thread for a fork */
 	_Atomic uint64_t start_time;		/* field 22 of /proc/PID/stat: pid + start time is a process's name */
-	uint32_t parent;		/* slot, while FORKING */
+	uint32_t parent;		/* slot, while FORKING; 0: the parent died */
+	_Atomic uint32_t forking;	/* forks of this process between prepare and parent: its death leaves FORKING slots */
 	uint32_t uid;
 	_Atomic uint32_t table_lock;	/* leaf lock (leaf.h) */
 	_Atomic uint64_t n_entries;	/* live fdents */
@@ -84,6 +85,7 @@ struct slot {
 };
 
 /* ---- threads that wait ---- */
+#define WAITER_HELD 8 /* one per call in progress: a call, and signal handlers nested in its sleep */
 struct waiter { /* one per thread, in host->waiters */
 	struct io_waker waker;
 	uint32_t slot;
@@ -93,6 +95,7 @@ struct waiter { /* one per thread, in host->waiters */
 	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
 	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
 	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
+	struct file *held[WAITER_HELD];	/* references of calls in progress (file_hold()), given back if the process dies in them */
 };
 
 /* ---- open file descriptions ---- */
@@ -105,7 +108,6 @@ struct file {
 	uint8_t family;		/* 4 or 6 */
 	uint8_t kernel_listens;	/* listen_both: the kernel socket under the number listens on loopback as well */
 	uint8_t bound;		/* UNDECIDED: bound to a wildcard, on the private side only so far */
-	uint8_t connecting;	/* connect() gave EINPROGRESS and has not yet been told the outcome (Linux: SS_CONNECTING) */
 	_Atomic uint32_t status; /* O_NONBLOCK, O_ASYNC */
 	struct tcb *tcb;	/* also while UNDECIDED: setsockopt and bind go to both sides, nothing is to be replayed */
 	struct epoll *ep;

@@ -134,7 +134,9 @@ static int asked_failed(const struct config *cfg, int rc, char *ret_err, size_t 
 			   rc == -EACCES ? "another user answers under this name; choose another with --host" :
 			   rc == -EPIPE || rc == -ECONNREFUSED ? "its warden went away; start the program again" : NULL;
 
-	if (what)
+	if (rc == -EMFILE)
+		snprintf(ret_err, err_bytes, "RLIMIT_NOFILE: no descriptor is left to ask the warden of host %s; raise it (ulimit -n)", cfg->host);
+	else if (what)
 		snprintf(ret_err, err_bytes, "host=%s: %s", cfg->host, what);
 	else
 		snprintf(ret_err, err_bytes, "host=%s: %s; see `ownstack doctor`", cfg->host, strerror(-rc));
@@ -222,7 +224,7 @@ static bool bin_find(char *buf, size_t bytes)
 
 	if (env && *env) {
 		snprintf(buf, bytes, "%s", env);
-		return true;
+		return !sys_call(SYS_faccessat, AT_FDCWD, buf, X_OK, 0, 0, 0);
 	}
 	if (dladdr((void *)(uintptr_t)warden_spawn_exec, &info) && info.dli_fname && (slash = strrchr(info.dli_fname, '/'))) {
 		for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
@@ -316,7 +318,8 @@ static int spawn_one(const struct config *cfg, warden_spawn_fn *spawn, struct wa
 		rc = ready_read(sv[0], ret_reply);
 	sys_close(sv[0]);
 	if (rc == -ENOENT)
-		snprintf(ret_err, err_bytes, "OWNSTACK_BIN=: the ownstack command is not found; name it there or put it into PATH");
+		snprintf(ret_err, err_bytes, "OWNSTACK_BIN=%s: the ownstack command is not found; name it there or put it into PATH",
+			 getenv("OWNSTACK_BIN") ? getenv("OWNSTACK_BIN") : "");
 	else if (rc)
 		snprintf(ret_err, err_bytes, "host=%s: its warden could not be started (%s); see `ownstack doctor`", cfg->host, strerror(-rc));
 	return rc;

@@ -48,9 +48,10 @@ struct keeper {
 		usec_t orphan_since;	/* FORKING with a dead parent, 0: not */
 	} *slot;			/* by slot index, n_slots of them */
 	uint32_t n_slots;
+	uint32_t n_pidfds;
 	uint32_t changes_seen;
 	bool told_empty, told_once, draining, leave;
-	usec_t drain_until;
+	usec_t drain_until, timer_at; /* timer_at: what timer_fd is set to, USEC_NEVER: it is not */
 };
 
 static void say_to(int warden_fd, char what, const char *text)
@@ -154,26 +155,48 @@ static bool slots_grow(struct keeper *k, uint32_t n)
 	return true;
 }
 
-static void watched_close(struct watched *w)
+static void watched_close(struct keeper *k, uint32_t i)
 {
-	if (w->pidfd >= 0)
+	struct watched *w = &k->slot[i];
+
+	if (w->pidfd >= 0) {
 		sys_close(w->pidfd);
+		k->n_pidfds--;
+	}
 	if (w->link >= 0)
 		sys_close(w->link);
 	*w = (struct watched){ .pidfd = -1, .link = -1 };
 }
 
+/* Process @parent died in the middle of a fork: the slot it reserved has no parent any more, and its number may be taken anew */
+static void orphans_mark(uint32_t parent)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+
+	for (uint32_t i = SLOT_KEEPER + 1; i < top; i++) {
+		if (atomic_load(&host->slot[i].state) == SLOT_FORKING && host->slot[i].parent == parent)
+			host->slot[i].parent = 0;
+	}
+	atomic_fetch_add(&host->slot_changes, 1); /* have a look at them */
+}
+
 static void slot_gone(struct keeper *k, uint32_t i)
 {
-	watched_close(&k->slot[i]);
+	if (atomic_load(&host->slot[i].forking))
+		orphans_mark(i);
+	watched_close(k, i);
 	slot_drop(k->t, i);
 }
 
-static void timer_set(struct keeper *k, usec_t in)
+/* Be awake at @at, CLOCK_MONOTONIC, at the latest */
+static void timer_need(struct keeper *k, usec_t at)
 {
-	struct itimerspec its = { .it_value = { (time_t)(in / SEC(1)), (long)(in % SEC(1)) * 1000 } };
+	struct itimerspec its = { .it_value = { (time_t)(at / SEC(1)), (long)(at % SEC(1)) * 1000 } };
 
-	sys_call(SYS_timerfd_settime, k->timer_fd, 0, &its, NULL, 0, 0);
+	if (at >= k->timer_at)
+		return;
+	k->timer_at = at;
+	sys_call(SYS_timerfd_settime, k->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
 /* FORKING: its parent may have died before the child ran, or before it could tell that fork failed */
@@ -182,12 +205,14 @@ static void slot_forking(struct keeper *k, uint32_t i)
 	struct slot *s = &host->slot[i];
 	usec_t now = io_now();
 
-	if (slot_life(s->parent) != SLOT_GONE) {
+	if (s->parent) {
 		k->slot[i].orphan_since = 0;
 	} else if (!k->slot[i].orphan_since) {
 		k->slot[i].orphan_since = now;
-		timer_set(k, ORPHAN_FORK_US);
-	} else if (now - k->slot[i].orphan_since >= ORPHAN_FORK_US) {
+		timer_need(k, now + ORPHAN_FORK_US);
+	} else if (now - k->slot[i].orphan_since < ORPHAN_FORK_US) {
+		timer_need(k, k->slot[i].orphan_since + ORPHAN_FORK_US);
+	} else {
 		uint32_t forking = SLOT_FORKING;
 
 		/* the child, should it still come, finds that it has lost its place */
@@ -202,7 +227,7 @@ static void slot_watch(struct keeper *k, uint32_t i, pid_t pid)
 	struct watched *w = &k->slot[i];
 	struct slot *s = &host->slot[i];
 
-	watched_close(w);
+	watched_close(k, i);
 	w->pidfd = sys_pidfd_open(pid);
 	w->pid = pid;
 	if (w->pidfd < 0) {
@@ -210,6 +235,7 @@ static void slot_watch(struct keeper *k, uint32_t i, pid_t pid)
 			slot_gone(k, i);
 		return; /* else: out of descriptors; the next look tries again */
 	}
+	k->n_pidfds++;
 	/* the number may have gone to another process between the slot's word and the pidfd */
 	if (atomic_load(&s->state) != SLOT_FORKING && slot_life(i) == SLOT_GONE) {
 		slot_gone(k, i);
@@ -233,7 +259,7 @@ static void slots_look(struct keeper *k)
 
 		if (!pid || state == SLOT_FREE) {
 			if (k->slot[i].pidfd >= 0 || k->slot[i].link >= 0)
-				watched_close(&k->slot[i]);
+				watched_close(k, i);
 		} else if (state == SLOT_DEAD) {
 			slot_gone(k, i);
 		} else if (state == SLOT_FORKING && pid < 0) {
@@ -247,7 +273,8 @@ static void slots_look(struct keeper *k)
 /**
  * claims_look() - slots claimed by a process that died before it wrote any more into them
  *
- * They are FREE with a pid. Looked for with the timer, not at each change: between claim and LIVE lie microseconds.
+ * They are FREE with a pid. Between claim and LIVE lie microseconds, so they are only looked for, a second later, where slots
+ * are in use and no process is known: such a slot would keep the host for ever.
  */
 static void claims_look(struct keeper *k)
 {
@@ -340,7 +367,7 @@ static void warden_event(struct keeper *k)
 	} else if (what == TELL_KEEPER_DRAIN) {
 		k->draining = true;
 		k->drain_until = io_now() + DRAIN_US;
-		timer_set(k, DRAIN_US);
+		timer_need(k, k->drain_until);
 	}
 }
 
@@ -372,8 +399,12 @@ static void event(struct keeper *k, uint64_t data)
 		break;
 	case EV_TIMER:
 		sys_read(k->timer_fd, &ticks, sizeof(ticks));
-		claims_look(k);
+		k->timer_at = USEC_NEVER;
+		if (k->draining)
+			timer_need(k, k->drain_until);
 		slots_look(k);
+		if (!k->n_pidfds)
+			claims_look(k);
 		break;
 	}
 }
@@ -400,6 +431,8 @@ static int serve(struct keeper *k)
 
 		if (atomic_load(&host->slot_changes) != k->changes_seen)
 			slots_look(k);
+		if (!k->n_pidfds && atomic_load(&host->n_live) > 1)
+			timer_need(k, io_now() + ORPHAN_FORK_US);
 		warden_tell(k);
 		if (k->leave)
 			break;
@@ -454,7 +487,7 @@ static int slot_take(struct keeper *k)
 
 int keeper_main(const struct keeper_args *a)
 {
-	struct keeper k = { .listen_fd = a->listen_fd, .warden_fd = a->warden_fd };
+	struct keeper k = { .listen_fd = a->listen_fd, .warden_fd = a->warden_fd, .timer_at = USEC_NEVER };
 	char text[CONFIG_ERR_BYTES] = "";
 	int rc;
 

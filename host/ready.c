@@ -380,10 +380,11 @@ void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
 
-	(void)t;
 	for (w = host->slot[slot].waiters; w; w = next) {
 		next = w->next;
 		waiter_watches_free(w);
+		for (int i = 0; i < WAITER_HELD; i++)
+			file_unref(t, w->held[i]);
 		sleeper_unlink(w);
 		queue_sleeper_drop(w);
 		slab_free(&host->waiters, w);

@@ -15,6 +15,10 @@
 /* files */
 struct file *file_new(enum file_kind kind, int family);	/* gives, refs = numbers = 0; NULL: arena full */
 void file_ref(struct file *f);				/* any time */
+/** file_hold() - reference of a call that is about to let the lock go; a process that dies in the call gives it back. Shard lock. */
+void file_hold(struct thr *t, struct file *f);
+/** file_release() - the call is back: gives up what file_hold() took. Shard lock. */
+void file_release(struct thr *t, struct file *f);
 /** file_unref() - drops one; at the last: sockets are closed as a kernel would, watches go. Shard lock. */
 void file_unref(struct thr *t, struct file *f);
 uint64_t file_handle(const struct file *f);

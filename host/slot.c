@@ -301,6 +301,7 @@ static void slot_free(uint32_t i)
 	atomic_store(&s->state, SLOT_FREE);
 	s->parent = 0;
 	s->waiters = NULL;
+	atomic_store(&s->forking, 0);
 	atomic_store(&s->table_lock, 0);
 	atomic_store(&s->start_time, 0);
 	atomic_store(&s->n_entries, 0);
@@ -335,6 +336,7 @@ int slot_fork_prepare(uint32_t *ret_child)
 	if (!child)
 		return -EAGAIN;
 	s = &host->slot[child];
+	atomic_fetch_add(&host->slot[self].forking, 1);
 	s->parent = self;
 	s->uid = host->slot[self].uid;
 	s->waiters = NULL;
@@ -361,6 +363,7 @@ void slot_fork_parent(uint32_t child, pid_t pid)
 
 	if (!child)
 		return;
+	atomic_fetch_sub(&slot_self_page->slot->forking, 1);
 	if (pid < 0) {
 		atomic_store(&s->state, SLOT_DEAD);
 		slot_changed();

@@ -10,7 +10,7 @@
  *		device, say "ready", and only then bring the link up: that takes 1 ms which the program need not wait for.
  *   requests	a connection carries one request and one reply. A JOIN is answered when the keeper has formatted the arena;
  *		the joiner closes the connection when it has its slot, so that we know nobody is half way in.
- *   leaving	nobody who said RUN lives, no connection is open, and the keeper is not there or says EMPTY: then, linger
+ *   leaving	nobody who said RUN lives, no connection that asked to join is open, and the keeper is not there or says EMPTY: then, linger
  *		seconds later, the keeper is asked to leave; it looks again and says LEAVES or STAYS.
  *   SIGTERM	the keeper drains for at most 5 s, then both leave. Processes that run on keep the device open themselves.
  *
@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/un.h>
 #include "join.h"
@@ -484,7 +485,9 @@ static int device_failed(const struct config *cfg, int rc, char *text, size_t by
 			  rc == -EBUSY ? "another program holds it; choose another name" :
 			  rc == -EINVAL ? "it is not of the kind we need (a TAP needs multi_queue and vnet_hdr); let ownstack create it" : NULL;
 
-	if (why)
+	if (rc == -EMFILE)
+		snprintf(text, bytes, "RLIMIT_NOFILE: too low to open the device; `ulimit -n 1024`");
+	else if (why)
 		snprintf(text, bytes, "%s=%s: %s", setting, value, why);
 	else
 		snprintf(text, bytes, "%s=%s: %s; see `ownstack doctor`", setting, value, strerror(-rc));
@@ -523,7 +526,8 @@ static int addresses_choose(struct config *cfg)
 		*cfg->addr = ours;
 		cfg->n_addr = 1;
 	}
-	if (cfg->tap_peer.set && !cfg->gateway.set && (chosen || cfg->nat))
+	/* without a way out the rest of the world is better left to the kernel's sockets */
+	if (cfg->tap_peer.set && !cfg->gateway.set && cfg->nat)
 		cfg->gateway = cfg->tap_peer;
 	return 0;
 }
@@ -609,8 +613,8 @@ static int nat_up(const struct warden *w)
 	table_name(w, table);
 	snprintf(script, sizeof(script),
 		 "table ip %s\ndelete table ip %s\ntable ip %s {\n"
-		 "chain out { type nat hook postrouting priority 100; policy accept; ip saddr %s oifname != \"%s\" masquerade; }\n"
-		 "chain fwd { type filter hook forward priority 0; policy accept; iifname \"%s\" accept; oifname \"%s\" accept; }\n}\n",
+		 "chain leaving { type nat hook postrouting priority 100; policy accept; ip saddr %s oifname != \"%s\" masquerade; }\n"
+		 "chain through { type filter hook forward priority 0; policy accept; iifname \"%s\" accept; oifname \"%s\" accept; }\n}\n",
 		 table, table, table, w->addr, w->dev.ifname, w->dev.ifname, w->dev.ifname);
 	return nft_run(script);
 }
@@ -703,12 +707,16 @@ static bool time_to_leave(struct warden *w)
 
 	if (w->draining)
 		return w->keeper == KEEPER_NONE || io_now() >= w->leave_at;
+	/* a host that never came to be: the next who tries shall start afresh, perhaps with what was missing */
+	if (w->broken && !w->formatted && w->keeper == KEEPER_NONE && !w->n_counting)
+		return true;
 	if (needed) {
 		w->leave_at = USEC_NEVER;
 		return false;
 	}
-	if (w->leave_at == USEC_NEVER) /* a host nobody ever joined has nothing to linger for */
-		w->leave_at = io_now() + (w->formatted ? SEC(w->cfg->linger_s) : 0);
+	/* also where nobody ever joined: closing a TAP takes the kernel 10 ms, which the next `ownstack run ls` would wait for */
+	if (w->leave_at == USEC_NEVER)
+		w->leave_at = io_now() + SEC(w->cfg->linger_s);
 	if (io_now() < w->leave_at)
 		return false;
 	if (w->keeper == KEEPER_NONE)
@@ -770,6 +778,25 @@ static void serve(struct warden *w)
 	}
 }
 
+/* What the program that started us may not have, its helpers may need: as much as we can get */
+static void limits_raise(void)
+{
+	static const int which[] = { RLIMIT_AS, RLIMIT_NOFILE };
+
+	for (size_t i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
+		struct rlimit r, want;
+
+		getrlimit(which[i], &r);
+		want = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+		if (which[i] == RLIMIT_NOFILE)
+			want.rlim_cur = want.rlim_max = r.rlim_max > 1 << 20 ? r.rlim_max : 1 << 20;
+		if (!setrlimit(which[i], &want))
+			continue;
+		r.rlim_cur = r.rlim_max;
+		setrlimit(which[i], &r);
+	}
+}
+
 static int warden_open(struct warden *w, int for_pidfd, char *text, size_t bytes)
 {
 	int sigfd = signals_open(), rc;
@@ -805,6 +832,7 @@ _Noreturn void warden_main(struct config *cfg, int ready_fd, pid_t for_pid)
 	int for_pidfd, rc;
 
 	setsid();
+	limits_raise();
 	fds_sever(cfg, ready_fd);
 	for_pidfd = for_pid ? sys_pidfd_open(for_pid) : -1;
 	if (chdir("/"))

@@ -190,15 +190,13 @@ int uring_register(struct uring *u, uint32_t op, const void *arg, uint32_t n)
 
 bool uring_has_op(struct uring *u, unsigned op)
 {
-	struct {
-		struct io_uring_probe head;
-		struct io_uring_probe_op ops[128];
-	} probe;
+	_Alignas(struct io_uring_probe) uint8_t mem[sizeof(struct io_uring_probe) + 128 * sizeof(struct io_uring_probe_op)];
+	struct io_uring_probe *probe = (struct io_uring_probe *)mem;
 
-	memset(&probe, 0, sizeof(probe));
-	if (uring_register(u, IORING_REGISTER_PROBE, &probe, 128) < 0)
+	memset(mem, 0, sizeof(mem));
+	if (uring_register(u, IORING_REGISTER_PROBE, probe, 128) < 0)
 		return false;
-	return op <= probe.head.last_op && (probe.ops[op].flags & IO_URING_OP_SUPPORTED);
+	return op <= probe->last_op && op < 128 && (probe->ops[op].flags & IO_URING_OP_SUPPORTED);
 }
 
 struct io_uring_sqe *uring_sqe(struct uring *u, uint32_t *ret_index)

@@ -341,7 +341,7 @@ static void sleep_undo_locked(struct ep_sleep *s)
 	if (!s->f)
 		return;
 	epoll_sleep_disarm(s->t, s->f->ep);
-	file_unref(s->t, s->f);
+	file_release(s->t, s->f);
 	s->f = NULL;
 }
 
@@ -366,7 +366,7 @@ static int wait_sleep(struct ep_wait *w)
 	int r;
 
 	if (!w->op.held)
-		file_ref(s.f);
+		file_hold(s.t, s.f);
 	w->op.held = false; /* the sleep holds it */
 	dw.n_kfds = s.f->ep->n_kernel ? 1 : 0;
 	epoll_sleep_arm(s.t, s.f->ep);

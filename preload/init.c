@@ -92,6 +92,15 @@ static void complain(const char *line)
 		return; /* stderr is closed: nobody to tell */
 }
 
+/* Asked where the settings themselves may be what is wrong: then @cfg does not know. */
+static bool fallback_wanted(const struct config *cfg)
+{
+	for (size_t i = 0; i < own_env.n_vars; i++)
+		if (!strcmp(own_env.vars[i], "OWNSTACK_FALLBACK=1"))
+			return true;
+	return cfg->fallback;
+}
+
 static enum join_state join(void)
 {
 	char err[CONFIG_ERR_BYTES] = "";
@@ -109,7 +118,7 @@ static enum join_state join(void)
 		r = host_join(&cfg, err, sizeof(err));
 	if (r < 0) {
 		complain(err[0] ? err : strerror(-r));
-		if (!cfg.fallback)
+		if (!fallback_wanted(&cfg))
 			libc_next._exit(status);
 	}
 	config_free(&cfg);

@@ -85,7 +85,9 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 		return -EFAULT;
 	if (user_pos && pos < 0)
 		return -EINVAL;
-	if (fdtab_lookup(in_fd) || lseek(in_fd, 0, SEEK_CUR) < 0)
+	if (fdtab_lookup(in_fd))
+		return -EINVAL;
+	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
 	if (n > MOVE_MAX_BYTES)
 		n = MOVE_MAX_BYTES;

@@ -47,14 +47,14 @@ bool op_begin_any(struct op *op, int fd)
 void op_hold(struct op *op)
 {
 	if (!op->held)
-		file_ref(op->f);
+		file_hold(op->t, op->f);
 	op->held = true;
 }
 
 ssize_t op_end(struct op *op, ssize_t r)
 {
 	if (op->held)
-		file_unref(op->t, op->f);
+		file_release(op->t, op->f);
 	thr_leave(op->t);
 	return r;
 }
@@ -65,7 +65,7 @@ static bool op_let_go(struct op *op)
 	uint64_t handle = file_handle(op->f);
 
 	if (op->held)
-		file_unref(op->t, op->f);
+		file_release(op->t, op->f);
 	op->held = false;
 	return file_get(handle) == op->f;
 }
@@ -340,7 +340,7 @@ static void both_wait_undo_locked(struct both_wait *b)
 	if (!b->f)
 		return;
 	watch_disarm_all(b->t);
-	file_unref(b->t, b->f);
+	file_release(b->t, b->f);
 	b->f = NULL;
 }
 
@@ -374,7 +374,7 @@ static int accept_wait_both(struct op *op, int fd)
 	w.deadline = op->deadline;
 	seen = op->t->waker->word;
 	b = (struct both_wait){ op->t, op->f };
-	file_ref(op->f);
+	file_hold(op->t, op->f);
 	thr_leave_hold(op->t);
 	r = own_wait(op->t, seen, &w, &op->scope, timeo_us == 0, both_wait_undo, &b);
 	op->t = thr_enter();
@@ -506,35 +506,6 @@ static int connect_kernel(struct op *op, int fd, const union sockaddr_any *a, so
 	return (int)kernel_result(libc_next.connect(fd, &a->sa, len));
 }
 
-static bool is_connecting(const struct tcb *tcb)
-{
-	enum tcp_state s = tcp_state(tcb);
-
-	return s == TCPS_SYN_SENT || s == TCPS_SYN_RECEIVED;
-}
-
-/* What the handshake came to. */
-static int connect_outcome(struct file *f)
-{
-	int err = tcp_error_take(f->tcb);
-
-	f->connecting = 0;
-	if (err)
-		return -err;
-	return tcp_state(f->tcb) == TCPS_CLOSED ? -ECONNABORTED : 0;
-}
-
-static int connect_wait(struct op *op)
-{
-	while (is_connecting(op->f->tcb)) {
-		int r = op_wait(op, EPOLLOUT, false, false, op->f->sndtimeo_us);
-
-		if (r)
-			return r == -EAGAIN ? -EINPROGRESS : r;
-	}
-	return connect_outcome(op->f);
-}
-
 static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t len)
 {
 	struct stack *st = own_stack();
@@ -545,25 +516,21 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 
 	if (len < sizeof(a->sa.sa_family))
 		return -EINVAL;
-	if (a->sa.sa_family == AF_UNSPEC) {
-		f->connecting = 0;
+	if (a->sa.sa_family == AF_UNSPEC)
 		return tcp_disconnect(st, f->tcb, op->t->now);
-	}
-	if (f->connecting) { /* the second call asks how the first one went */
-		if (!is_connecting(f->tcb))
-			return connect_outcome(f);
-		return nonblock ? -EALREADY : connect_wait(op);
-	}
 	r = addr_to_endpoint(f->family, a, len, &to);
 	if (r)
 		return r;
-	if (f->family == 6 && ipaddr_is_v4(to.addr) && tcp_opts(f->tcb)->v6only)
-		return -ENETUNREACH;
 	r = tcp_connect(st, f->tcb, &to, op->t->now);
-	if (r != -EINPROGRESS)
-		return r;
-	f->connecting = 1;
-	return nonblock ? r : connect_wait(op);
+	while (!nonblock && (r == -EINPROGRESS || r == -EALREADY)) { /* asked again, it tells how it went */
+		r = op_wait(op, EPOLLOUT, false, false, f->sndtimeo_us);
+		if (r)
+			return r == -EAGAIN ? -EINPROGRESS : r;
+		r = tcp_connect(st, f->tcb, &to, op->t->now);
+	}
+	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
+		tcp_disconnect(st, f->tcb, op->t->now);
+	return r;
 }
 
 int sk_connect(int fd, const struct sockaddr *addr, socklen_t len)

@@ -31,6 +31,7 @@
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
 #define RMEM_MAX_BYTES	   (16u << 20) /* net.core.rmem_max, wmem_max of a private host; the kernel's 208 KiB is for datagrams */
+#define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
 #define LINGER2_DEFAULT_S  60
 #define LINGER2_MAX_S	   120
 #define VAL_MAX_BYTES	   512
@@ -214,6 +215,12 @@ static void val_narrow(struct val *v, int level, socklen_t room)
 	}
 }
 
+/* An AF_INET socket's last resort is the IP level, which words it so when read. */
+static int opt_unknown(int family, int level)
+{
+	return family == 4 && level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP ? -EOPNOTSUPP : -ENOPROTOOPT;
+}
+
 int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	const struct opt *o;
@@ -231,7 +238,7 @@ int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 	memset(&v, 0, sizeof(v));
 	v.len = room;
 	o = opt_find(op.f->family, level, name, GET);
-	r = !o ? -ENOPROTOOPT : o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
+	r = !o ? opt_unknown(op.f->family, level) : o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
 	op_end(&op, 0);
 	if (r)
 		return r;
@@ -318,7 +325,10 @@ static int set_buf_lock(struct op *op, const struct val *v)
 
 static int set_rcvlowat(struct op *op, const struct val *v)
 {
-	tcp_opts(op->f->tcb)->rcvlowat_bytes = v->i < 0 ? INT_MAX : v->i ? v->i : 1;
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : RMEM_AUTO_MAX_BYTES / 2;
+
+	o->rcvlowat_bytes = v->i < 0 || v->i > most ? most : v->i ? v->i : 1;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_RCVBUF, op->t->now);
 	return 0;
 }

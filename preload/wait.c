@@ -131,8 +131,11 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
 {
 	int r;
 
-	if (!cancel_self.prev)
+	if (!cancel_self.prev) {
+		/* A pthread_cancel() before this found us on no list: glibc knows of it, and is asked once, with nothing held. */
 		cancel_enlist();
+		atomic_store(&cancel_self.cancelled, true);
+	}
 	thr_defer();
 	r = sleep_deferred(t, seen, w, scope, restartable);
 	if ((sig_self.deferred.sig || atomic_load(&cancel_self.cancelled)) && cleanup)
@@ -158,7 +161,7 @@ static void file_wait_undo_locked(struct file_wait *fw)
 	if (!fw->f)
 		return;
 	watch_disarm_all(fw->t);
-	file_unref(fw->t, fw->f);
+	file_release(fw->t, fw->f);
 	fw->f = NULL;
 }
 
@@ -184,7 +187,7 @@ int file_wait(struct thr **tp, struct file *f, uint32_t events, bool exclusive, 
 	if (r < 0)
 		return r;
 	seen = t->waker->word;
-	file_ref(f);
+	file_hold(t, f);
 	thr_leave_hold(t);
 	r = own_wait(t, seen, &w, scope, restartable, file_wait_undo, &fw);
 	t = thr_enter(); /* another one after a fork in a handler */

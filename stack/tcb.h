@@ -58,16 +58,12 @@ enum tcp_flags {
 	TF_BOUND_PORT = 1u << 18,	/* lport was chosen by bind */
 	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
 	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
-	TF_PUSH = 1u << 21,	/* cork and Nagle are overruled for what is queued now */
 	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
-	TF_PASSIVE = 1u << 25,
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
-	TF_RTO_PENDING = 1u << 28,	/* a retransmission found no frame to leave in */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
-	TF_PROBE = 1u << 30,	/* a window probe or keep-alive probe is to be sent */
 };
 
 #define TCP_RTT_RING 8
@@ -144,7 +140,8 @@ struct tcb {
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
 	uint32_t snd_rsv_room;	/* octets of room given in snd_tail */
-	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up, push_seq;
+	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up;
+	uint32_t push_seq;	/* below it neither cork nor Nagle holds anything back */
 	uint32_t advmss, peer_mss, pmtu_bytes;
 	uint32_t oow_at_ms;	/* last answer to an out-of-window segment, 0: never */
 
@@ -165,7 +162,7 @@ struct tcp_req {
 	uint16_t mss, advmss, wnd;
 	uint64_t listener;	/* slab handle */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
-	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT */
+	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t timeouts, acked, tos;

@@ -289,13 +289,13 @@ static uint32_t rtt_of(struct tcb *t, const struct tcp_seg *s, usec_t now)
 	return ms < 120000 ? (ms ? ms : 1) * 1000 : UINT32_MAX;
 }
 
-/* RFC 9293 3.10.7.4; Linux also takes a larger window from an equal segment. Return: it changed */
+/* RFC 9293 3.10.7.4; Linux also takes a larger window, or none, from an equal segment. Return: it changed */
 static bool take_window(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 {
 	uint32_t wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	bool changed;
 
-	if (!seq_gt(s->ack, t->snd_una) && !seq_gt(s->seq, t->snd_wl1) && !(s->seq == t->snd_wl1 && wnd > t->snd_wnd))
+	if (!seq_gt(s->ack, t->snd_una) && !seq_gt(s->seq, t->snd_wl1) && !(s->seq == t->snd_wl1 && (wnd > t->snd_wnd || wnd == 0)))
 		return false;
 	changed = wnd != t->snd_wnd;
 	t->snd_wl1 = s->seq;

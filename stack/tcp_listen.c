@@ -247,7 +247,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	t->raddr = r->raddr;
 	t->lport = r->lport;
 	t->rport = r->rport;
-	t->flags |= TF_PASSIVE | TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
+	t->flags |= TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
 	tcp_port_key(t, &key);
 	if (port_join(st, &t->port, &key) != 0) {
 		slab_free(&st->tcbs, t);
@@ -273,7 +273,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	t->advmss = r->advmss;
 	t->total_retrans = r->timeouts;
 	t->last_ack = now;
-	if (r->timeouts == 0)
+	if (r->timeouts == 0 && r->sent_us)
 		tcp_rtt_sample(t, (uint32_t)now - r->sent_us);
 	return t;
 }
@@ -310,8 +310,10 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 		return;
 	}
 	if (s->flags & TH_SYN && !(s->flags & (TH_ACK | TH_RST)) && s->seq + 1 == r->rcv_nxt && !old_ts) {
-		if (tcp_oow_allowed(&r->oow_at_ms, now)) /* our answer was lost */
+		if (tcp_oow_allowed(&r->oow_at_ms, now)) { /* our answer was lost */
+			r->sent_us = 0; /* Karn: the last ACK may answer either SYN-ACK */
 			tcp_xmit_synack(st, r, now);
+		}
 		return;
 	}
 	if (old_ts || seq_lt(tcp_seg_end(s), r->rcv_nxt) || seq_gt(s->seq, r->rcv_nxt + r->rcv_wnd)) {

@@ -203,7 +203,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 
 		len = frags_fit(t, c, seq, len);
 		*hint = frags_add(p, c, seq, len);
-		if (seq + len == t->write_seq || t->flags & TF_PUSH)
+		if (seq + len == t->write_seq)
 			h.flags |= TH_PSH;
 		if (t->flags & TF_URG && seq_gt(t->snd_up, seq)) {
 			h.flags |= TH_URG;
@@ -252,7 +252,6 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 	if (zero_window && seq_lt(t->snd_nxt, t->write_seq) && (int32_t)wnd_left > 0) {
 		uint32_t n = unsent < wnd_left ? unsent : wnd_left;
 
-		t->flags |= TF_PUSH;
 		if (!xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now))
 			return false;
 		t->snd_nxt += sent;
@@ -374,7 +373,7 @@ uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
 /* RFC 9293 3.7.4 with Minshall's change: hold back a small segment only while a small one is unacknowledged */
 static bool nagle_holds(const struct tcb *t)
 {
-	if (t->flags & TF_PUSH && seq_gt(t->push_seq, t->snd_nxt))
+	if (seq_gt(t->push_seq, t->snd_nxt))
 		return false;
 	if (t->opts.cork || t->flags & TF_MORE)
 		return true;

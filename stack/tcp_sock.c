@@ -228,6 +228,8 @@ void tcp_mss_sync(struct stack *st, struct tcb *t)
 	if (half && mss > half) /* a peer with a tiny window: at least two segments fit (RFC 9293 3.8.6.2.1) */
 		mss = half;
 	t->snd_mss = mss > TCP_MIN_SND_MSS ? mss : TCP_MIN_SND_MSS;
+	if (t->cwnd < t->snd_mss)
+		t->cwnd = t->snd_mss; /* less than a segment would never be sent */
 }
 
 /* ---- buffers ---- */
@@ -328,10 +330,8 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 	case TCP_OPT_CORK:
 		if (t->opts.nodelay || !t->opts.cork) { /* both let go what is held back */
 			t->flags &= ~TF_MORE;
-			if (t->opts.nodelay) {
-				t->flags |= TF_PUSH;
+			if (t->opts.nodelay)
 				t->push_seq = t->write_seq;
-			}
 			tcp_output_want(st, t);
 		}
 		break;
@@ -712,7 +712,7 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 /* RFC 9293 3.10.4: a FIN behind all data */
 static void queue_fin(struct stack *st, struct tcb *t)
 {
-	t->flags |= TF_FIN_QUEUED | TF_PUSH;
+	t->flags |= TF_FIN_QUEUED;
 	t->flags &= ~TF_MORE;
 	t->push_seq = t->write_seq + 1;
 	tcp_output_want(st, t);

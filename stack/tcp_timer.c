@@ -242,7 +242,6 @@ static bool delack_timeout(struct stack *st, struct tcb *t, usec_t now)
 static bool cork_timeout(struct stack *st, struct tcb *t, usec_t now)
 {
 	(void)now;
-	t->flags |= TF_PUSH;
 	t->push_seq = t->write_seq;
 	tcp_output_want(st, t);
 	return true;

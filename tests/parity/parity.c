@@ -143,10 +143,13 @@ void nonblocking(int fd, bool on)
 	must("F_SETFL", fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
 }
 
+#define HANG_S 20 /* a program that hangs is a failure, not a nuisance */
+
 static int run_server(void)
 {
 	int l = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0)), on = 1;
 
+	alarm(HANG_S);
 	must("SO_REUSEADDR", setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)));
 	must("bind", bind(l, (struct sockaddr *)&peer_addr, sizeof(peer_addr)));
 	must("listen", listen(l, 16));
@@ -161,6 +164,7 @@ static int run_client(void)
 {
 	int on = 1;
 
+	alarm(HANG_S);
 	for (int i = 0; i < 500; i++) {
 		ctl = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0));
 		if (connect(ctl, (struct sockaddr *)&peer_addr, sizeof(peer_addr)) == 0) {
@@ -207,7 +211,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s both|server|client ADDR PORT\n", argv[0]);
 		return 2;
 	}
-	alarm(20); /* a program that hangs is a failure, not a nuisance */
 	peer_addr.sin_family = AF_INET;
 	peer_addr.sin_port = htons((uint16_t)atoi(argv[3]));
 	if (inet_pton(AF_INET, argv[2], &peer_addr.sin_addr) != 1)

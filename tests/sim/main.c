@@ -5,6 +5,7 @@
  *   sim                        all, each with its seeds, and compares the table with expected/NAME.txt
  *   sim NAME                   one of them
  *   sim NAME --seed N          one run, prints its row: how to replay a failure
+ *   sim NAME --seed N --trace  prints each frame as well
  *   sim --update [NAME]        writes the tables anew
  *   sim --list
  *
@@ -21,6 +22,8 @@
 #endif
 #define TABLE_BYTES 65536
 
+static bool tracing;
+
 static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t seed, bool *ret_failed)
 {
 	static struct sim s;
@@ -28,6 +31,7 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 	int n;
 
 	sim_init(&s, seed, sc->offloads);
+	s.trace = tracing;
 	sc->run(&s, &o);
 	sim_check_clean(&s);
 	n = snprintf(to, room, "%4llu %9llu %10llu %8llu %8llu %8llu %8llu %9llu\n", (unsigned long long)seed,
@@ -88,19 +92,24 @@ int main(int argc, char **argv)
 {
 	const char *name = NULL;
 	uint64_t seed = 0;
-	bool update = false, ok = true, found = false;
+	bool update = false, list = false, ok = true, found = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--update"))
 			update = true;
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			seed = strtoull(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "--trace"))
+			tracing = true;
 		else if (!strcmp(argv[i], "--list"))
-			for (const struct scenario *sc = scenarios; sc->name; sc++)
-				printf("%-24s %s\n", sc->name, sc->text);
+			list = true;
 		else
 			name = argv[i];
 	}
+	for (const struct scenario *sc = scenarios; list && sc->name; sc++)
+		printf("%-24s %s\n", sc->name, sc->text);
+	if (list)
+		return 0;
 	for (const struct scenario *sc = scenarios; sc->name; sc++) {
 		char row[256];
 		bool failed = false;

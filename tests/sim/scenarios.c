@@ -64,7 +64,10 @@ static void transfer(struct sim *s, struct outcome *o, uint64_t up, uint64_t dow
 
 static void bulk_clean(struct sim *s, struct outcome *o)
 {
-	two_hosts(s, link_of(MBIT(100), MSEC(10)));
+	struct sim_link l = link_of(MBIT(100), MSEC(10));
+
+	l.queue_bytes = 8 << 20;
+	two_hosts(s, l);
 	transfer(s, o, MIB(20), 0, SEC(60));
 	if (o->retrans)
 		sim_fail(s, "retransmissions without a loss");
@@ -376,6 +379,29 @@ static void refused(struct sim *s, struct outcome *o)
 	outcome_take(s, o);
 }
 
+/* Segments with wrong headers, which no checksum catches. Connections may end as they like, but nothing may break or remain. */
+static void garbled(struct sim *s, struct outcome *o)
+{
+	struct app in = { .ops = &app_transfer, .want_recv = MIB(1), .want_send = MIB(1), .unchecked = true };
+	struct app ask = { .ops = &app_ask, .requests = 20, .request_bytes = 500, .response_bytes = 3000, .unchecked = true };
+	struct app answer = { .ops = &app_answer, .request_bytes = 500, .response_bytes = 3000, .unchecked = true };
+	struct sim_link l = link_of(MBIT(100), MSEC(1));
+
+	l.garble_ppm = 10 * PPM_PERCENT;
+	two_hosts(s, l);
+	app_server(&s->host[1], 80, &in);
+	app_server(&s->host[1], 81, &answer);
+	for (int i = 0; i < 20; i++) {
+		app_client(&s->host[0], &s->host[1], 80, &in);
+		app_client(&s->host[0], &s->host[1], 81, &ask);
+	}
+	sim_run_until(s, s->now + SEC(20));
+	s->host[0].link.garble_ppm = s->host[1].link.garble_ppm = 0;
+	apps_stop(s);
+	sim_run_until(s, s->now + SEC(2000));
+	outcome_take(s, o);
+}
+
 /* Derived data is made anew in the middle of everything, again and again; nobody may notice. */
 static void repair_wake(struct app *a, usec_t now)
 {
@@ -460,6 +486,7 @@ const struct scenario scenarios[] = {
 	{ "no_neighbour", "connect to an address that nobody has", no_neighbour, 1, false },
 	{ "connect_timeout", "connect to a host that never answers", connect_timeout, 1, false },
 	{ "refused", "connect to a port nobody listens on", refused, 1, false },
+	{ "garbled", "wrong headers in 10 % of the frames, with checksums that claim to be right", garbled, 5, false },
 	{ "repaired_often", "all derived data made anew every 7 ms under load and loss", repaired_often, 3, false },
 	{ "repair_resets_touched", "repair resets the connection in hand and no other", repair_resets_touched, 1, false },
 	{ 0 },

@@ -25,6 +25,7 @@ struct sim_link {
 	uint32_t loss_ppm, dup_ppm, corrupt_ppm;
 	uint32_t reorder_ppm;	/* frames that take reorder_us longer */
 	usec_t reorder_us;
+	uint32_t garble_ppm;	/* several octets wrong, and the device says the checksum is right */
 	usec_t cut_from, cut_to; /* everything is lost in between */
 };
 
@@ -62,7 +63,7 @@ struct app {
 	/* of one kind or another */
 	uint32_t requests, request_bytes, response_bytes, done;
 	usec_t think_us, asked_at, pause_at_bytes, pause_us, worst_us;
-	bool eof, shut, paused, connected, verify;
+	bool eof, shut, paused, connected, unchecked; /* unchecked: its octets may be wrong */
 	uint16_t port;
 	struct ipaddr to;
 };
@@ -88,6 +89,7 @@ struct sim {
 	uint32_t keys;
 	bool offloads;
 	uint64_t steps;
+	bool trace; /* each frame as a line on stdout */
 	const char *failed; /* first thing that went wrong */
 	char failed_text[256];
 };
@@ -109,6 +111,9 @@ struct app *app_new(struct sim_host *h, const struct app_ops *ops);
 struct app *app_server(struct sim_host *h, uint16_t port, const struct app *proto);
 /** app_client() - connects to @to:@port and then behaves like @proto */
 struct app *app_client(struct sim_host *h, struct sim_host *to, uint16_t port, const struct app *proto);
+
+/** apps_stop() - every program that is still at work closes its socket */
+void apps_stop(struct sim *s);
 
 /* sends want_send octets and takes want_recv, both at once; shuts down its side, waits for the other's end, closes */
 extern const struct app_ops app_transfer;

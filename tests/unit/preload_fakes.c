@@ -73,6 +73,17 @@ void file_unref(struct thr *t, struct file *f)
 {
 	(void)t, (void)f;
 }
+
+void file_hold(struct thr *t, struct file *f)
+{
+	(void)t;
+	file_ref(f);
+}
+
+void file_release(struct thr *t, struct file *f)
+{
+	file_unref(t, f);
+}
 uint64_t file_handle(const struct file *f)
 {
 	(void)f;

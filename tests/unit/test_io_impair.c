@@ -41,7 +41,7 @@ static int64_t pop(struct impair *im, usec_t now)
 Test(io_impair, specification_refused)
 {
 	static const char *const bad[] = { "loss", "loss=", "loss=1", "loss=101%", "loss=-1%", "delay=20", "delay=20%", "speed=1",
-					   "loss=1%,,", "seed=x", "", "loss=1%;dup=1%", "delay=nan" "ms", "limit=5ms" };
+					   "loss=1%,,", "seed=x", "", "loss=1%;dup=1%", "delay=nanms", "limit=5ms" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct impair *im = NULL;

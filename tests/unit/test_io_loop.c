@@ -131,9 +131,14 @@ static struct rig rig_open(const struct how *how)
 	return r;
 }
 
+static void *made[2000]; /* frames and cells of this test */
+static unsigned n_made;
+
 static void rig_close(struct rig *r)
 {
 	io_loop_close(r->l);
+	while (n_made > 0)
+		free(made[--n_made]);
 	close(r->queue_fd);
 	close(r->peer_fd);
 }
@@ -206,12 +211,15 @@ static void drain(struct rig *r)
 	}
 }
 
-static struct pbuf *pbuf_make(uint32_t number, size_t payload_bytes, struct cell **ret_cell)
+/** pbuf_make() - frame with @payload_bytes of octets @number in two pieces; lives until rig_close() */
+static struct pbuf *pbuf_make(uint32_t number, size_t payload_bytes)
 {
 	struct pbuf *p = calloc(1, sizeof(*p));
 	struct cell *c = calloc(1, sizeof(*c) + payload_bytes + 8);
 	struct test_frame f = { 0 };
 
+	made[n_made++] = p;
+	made[n_made++] = c;
 	memset(f.eth.ether_dhost, 0xff, 6);
 	f.eth.ether_type = htons(ETHERTYPE_OURS);
 	f.number = number;
@@ -226,7 +234,6 @@ static struct pbuf *pbuf_make(uint32_t number, size_t payload_bytes, struct cell
 	}
 	p->len = (uint32_t)(p->hdr_len - VNET_HDR_BYTES + payload_bytes);
 	p->state = PBUF_OUT;
-	*ret_cell = c;
 	return p;
 }
 
@@ -250,12 +257,11 @@ EACH_HOW(frames_out_arrive_whole_and_come_back)
 	static uint8_t buf[70000];
 	enum { N = 600 }; /* more than the submission queue holds */
 	struct pbuf *list = NULL, *p;
-	struct cell *cells[N];
 	struct io_stats stats;
 	int back = 0;
 
 	for (int i = N - 1; i >= 0; i--) {
-		p = pbuf_make((uint32_t)i, i % 3 ? 0 : 1000, &cells[i]);
+		p = pbuf_make((uint32_t)i, i % 3 ? 0 : 1000);
 		p->next = list;
 		list = p;
 	}
@@ -263,11 +269,8 @@ EACH_HOW(frames_out_arrive_whole_and_come_back)
 	cr_assert_eq(io_loop_tx_queued(r.l), N);
 	io_loop_flush(r.l);
 	cr_assert_eq(io_loop_tx_queued(r.l), 0);
-	for (p = io_loop_tx_reap(r.l); p; p = list) {
-		list = p->next;
-		free(p);
+	for (p = io_loop_tx_reap(r.l); p; p = p->next)
 		back++;
-	}
 	cr_assert_eq(back, N, "%d came back", back);
 	io_loop_stats(r.l, &stats);
 	cr_assert_eq(stats.tx_frames, N, "%lu of %d sent", stats.tx_frames, N);
@@ -280,7 +283,6 @@ EACH_HOW(frames_out_arrive_whole_and_come_back)
 		cr_assert_eq(f->number, (uint32_t)i);
 		if (i % 3 == 0)
 			cr_assert(f->payload[0] == (uint8_t)i && f->payload[999] == (uint8_t)i);
-		free(cells[i]);
 	}
 	rig_close(&r);
 }
@@ -424,15 +426,12 @@ EACH_HOW(signal_handler_interrupts_the_sleep)
 	struct rig r = rig_open(how);
 	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
 	struct itimerval it = { .it_value.tv_usec = 20000 };
-	struct cell *c;
-	struct pbuf *p;
 
 	drain(&r);
 	sigaction(SIGALRM, &sa, NULL);
 	for (int i = 0; i < 4; i++) {
 		if (i & 1) { /* with something to submit, the kernel's return value hides the signal */
-			p = pbuf_make(0, 0, &c);
-			io_loop_tx(r.l, p);
+			io_loop_tx(r.l, pbuf_make(0, 0));
 		}
 		n_alarms = 0;
 		setitimer(ITIMER_REAL, &it, NULL);
@@ -702,8 +701,7 @@ EACH_HOW(gso_64k_out)
 {
 	struct rig r = rig_open(how);
 	static uint8_t buf[70000];
-	struct cell *c;
-	struct pbuf *p = pbuf_make(9, 65000, &c);
+	struct pbuf *p = pbuf_make(9, 65000);
 	struct vnet_hdr v;
 	ssize_t n;
 
@@ -742,8 +740,7 @@ EACH_HOW(interface_down_counts_errors_and_recovers)
 	struct rig r = rig_open(how);
 	const char *ours = how->dev == DEV_TAP ? r.peer_if : "va";
 	struct io_stats st;
-	struct cell *c;
-	struct pbuf *p = pbuf_make(0, 0, &c);
+	struct pbuf *p = pbuf_make(0, 0);
 
 	drain(&r);
 	if_down(ours);
@@ -762,5 +759,30 @@ EACH_HOW(interface_down_counts_errors_and_recovers)
 	r.peer_fd = peer_open(r.peer_if);
 	peer_send(&r, 1, 5);
 	expect_frames(&r, 1, 5);
+	rig_close(&r);
+}
+
+/* ---- the narrowest place: a wake after the last look at the word, before the system call ---- */
+
+static void wake_in_between(void *arg, bool begins)
+{
+	if (begins)
+		io_wake(arg);
+}
+
+EACH_HOW(wake_between_look_and_sleep_is_not_lost)
+{
+	struct rig r = rig_open(how);
+	struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+				     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET,
+				     .sleep_hook = wake_in_between, .sleep_arg = r.waker };
+
+	io_loop_close(r.l);
+	cr_assert_eq(io_loop_open(&r.l, &lc, r.waker), 0);
+	for (uint32_t i = 0; i < 20; i++) { /* with the wake armed in the same call, and with it left over */
+		struct io_wait w = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + SEC(2) };
+
+		cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_WAKE, "turn %u", i);
+	}
 	rig_close(&r);
 }

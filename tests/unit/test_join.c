@@ -395,7 +395,8 @@ Test(join, keeper_has_no_privilege)
 }
 
 /* A starter in a process of its own: helpers end with it. Return: warden's pid */
-static pid_t short_life(bool joins, pid_t *ret_keeper)
+enum life { NO_SOCKETS, JOINS, DIES_CLAIMING };
+static pid_t short_life(enum life life, pid_t *ret_keeper)
 {
 	int out[2];
 	uint32_t pids[2] = { 0, 0 };
@@ -406,11 +407,16 @@ static pid_t short_life(bool joins, pid_t *ret_keeper)
 	if (!pid) {
 		struct warden_reply r = { 0 };
 
-		if (warden_start(&cfg, spawn_fork, &r, err, sizeof(err)) || (joins && host_join(&cfg, err, sizeof(err))))
+		if (warden_start(&cfg, spawn_fork, &r, err, sizeof(err)) || (life != NO_SOCKETS && host_join(&cfg, err, sizeof(err))))
 			_exit(1);
 		pids[0] = r.warden_pid;
-		if (joins)
+		if (life != NO_SOCKETS)
 			pids[1] = atomic_load(&host->keeper.pid);
+		if (life == DIES_CLAIMING) { /* as slot_register() stands between its first two steps */
+			atomic_store(&host->slot[9].pid, getpid());
+			atomic_store(&host->slot_top, 10);
+			atomic_fetch_add(&host->n_live, 1);
+		}
 		_exit(write(out[1], pids, sizeof(pids)) != sizeof(pids));
 	}
 	cr_assert_eq(rig_reap(pid), 0);
@@ -423,16 +429,24 @@ static pid_t short_life(bool joins, pid_t *ret_keeper)
 
 Test(join, helpers_leave_after_the_last_process)
 {
-	pid_t keeper, warden = short_life(true, &keeper);
+	pid_t keeper, warden = short_life(JOINS, &keeper);
 
 	cr_expect_neq(keeper, 0);
 	cr_expect(ends(keeper));
 	cr_expect(ends(warden));
 }
 
+Test(join, slot_of_a_process_that_died_while_claiming_keeps_nothing_alive)
+{
+	pid_t keeper, warden = short_life(DIES_CLAIMING, &keeper);
+
+	cr_expect(ends(keeper));
+	cr_expect(ends(warden));
+}
+
 Test(join, warden_of_a_program_without_sockets_leaves_with_it)
 {
-	pid_t keeper, warden = short_life(false, &keeper);
+	pid_t keeper, warden = short_life(NO_SOCKETS, &keeper);
 
 	cr_expect(ends(warden));
 }

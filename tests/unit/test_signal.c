@@ -208,8 +208,17 @@ static int wait_once(bool restartable)
 	return own_wait(&thr, waker.word, &w, &scope, restartable, cleanup, &thr);
 }
 
+/* A thread's first sleep only looks for a cancellation from before. */
+static void first_wait(void)
+{
+	cr_assert_gt(wait_once(true), 0);
+	cr_assert_eq(cleanups, 1);
+	cleanups = 0;
+}
+
 Test(signal, sleep_ends_with_eintr)
 {
+	first_wait();
 	install(SIGUSR1, 0);
 	fake_sleep = sleep_signal;
 	fake_sleep_result = -EINTR;
@@ -221,6 +230,7 @@ Test(signal, sleep_ends_with_eintr)
 
 Test(signal, sleep_restarts_where_the_call_does)
 {
+	first_wait();
 	install(SIGUSR1, SA_RESTART);
 	fake_sleep = sleep_signal;
 	fake_sleep_result = -EINTR;
@@ -252,6 +262,7 @@ Test(signal, signal_between_look_and_sleep_is_not_lost)
 
 Test(signal, stop_and_continue_end_only_what_never_restarts)
 {
+	first_wait();
 	fake_sleep_result = -EINTR; /* no handler ran */
 	cr_assert_gt(wait_once(true), 0);
 	cr_assert_eq(wait_once(false), -EINTR);
@@ -278,11 +289,21 @@ static void mark_unwound(void *arg)
 
 static void *cancelled_thread(void *arg)
 {
-	(void)arg;
 	pthread_cleanup_push(mark_unwound, NULL);
+	if (!arg)
+		first_wait();
 	wait_once(true);
 	cr_assert_fail("went on after pthread_cancel()");
 	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void *cancelled_early(void *arg)
+{
+	(void)arg;
+	own_pthread_cancel(pthread_self());
+	wait_once(true);
+	cr_assert_fail("went on after pthread_cancel()");
 	return NULL;
 }
 
@@ -302,5 +323,20 @@ Test(signal, cancel_ends_the_sleep, .timeout = 10)
 	pthread_join(th, &ret);
 	cr_assert_eq(ret, PTHREAD_CANCELED);
 	cr_assert_eq(unwound, 1);
+	cr_assert_eq(cleanups, 1);
+}
+
+/* Cancelled before it ever slept here: nobody could mark it. */
+Test(signal, cancel_before_the_first_sleep_is_not_lost, .timeout = 10)
+{
+	pthread_t th;
+	void *ret;
+
+#ifdef __SANITIZE_ADDRESS__
+	cr_skip_test("AddressSanitizer leaves the stack poisoned where cancellation unwinds it");
+#endif
+	cr_assert_eq(pthread_create(&th, NULL, cancelled_early, NULL), 0);
+	pthread_join(th, &ret);
+	cr_assert_eq(ret, PTHREAD_CANCELED);
 	cr_assert_eq(cleanups, 1);
 }

@@ -117,6 +117,38 @@ Test(slot, fork_shares_files_and_the_dead_child_gives_them_back)
 	cr_expect_eq(atomic_load(&host->n_live), 1);
 }
 
+Test(slot, references_of_calls_in_progress_die_with_the_process)
+{
+	struct thr *t = rig_join();
+	struct file *f = rig_file(t);
+	uint32_t child;
+	pid_t pid;
+
+	set(3, f, 0);
+	cr_assert_eq(slot_fork_prepare(&child), 0);
+	pid = fork();
+	if (!pid) {
+		struct thr *mine;
+
+		thr_fork_child();
+		slot_fork_child(child);
+		mine = thr_enter();
+		shard_lock(mine);
+		file_hold(mine, f); /* blocked in accept() and in a handler's recv(), say */
+		file_hold(mine, f);
+		file_hold(mine, f);
+		file_release(mine, f);
+		shard_unlock(mine);
+		_exit(0);
+	}
+	slot_fork_parent(child, pid);
+	cr_assert_eq(rig_reap(pid), 0);
+	cr_expect_eq(atomic_load(&f->refs), 4);
+	slot_drop(t, child);
+	cr_expect_eq(atomic_load(&f->refs), 1);
+	cr_expect_eq(host->waiters.in_use, 1);
+}
+
 Test(slot, failed_fork_is_undone)
 {
 	struct thr *t = rig_join();
