@@ -79,6 +79,11 @@ static const int allowed_calls[] = {
 	SYS_getdents64, SYS_membarrier,
 };
 #define N_ALLOWED (sizeof(allowed_calls) / sizeof(allowed_calls[0]))
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define NARROWED 1
+#else
+#define NARROWED 0
+#endif
 
 /**
  * seccomp_narrow() - from here on only what a keeper does; anything else is -EPERM
@@ -88,11 +93,12 @@ static const int allowed_calls[] = {
  */
 static void seccomp_narrow(void)
 {
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	struct sock_filter f[N_ALLOWED + 6];
 	struct sock_fprog prog = { .filter = f };
 	unsigned n = 0;
 
+	if (!NARROWED)
+		return;
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
 	f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, N_ALLOWED + 1);
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
@@ -102,7 +108,6 @@ static void seccomp_narrow(void)
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	prog.len = (unsigned short)n;
 	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0);
-#endif
 }
 
 /**

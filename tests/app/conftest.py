@@ -41,7 +41,7 @@ def pytest_runtest_makereport(item, call):
         item.call_failed = report.failed
         nets = getattr(item, "nets", [])
         if report.failed:
-            for n in nets:
+            for n in nets:          # before the fixture takes them apart
                 report.sections.append(("the private host", n.diagnose()))
 
 

@@ -403,6 +403,8 @@ class Net:
         return ["%s: %s" % (p.name, line) for p in self.procs for line in p.text("err").splitlines() if bad.search(line)]
 
     def diagnose(self):
+        if self.closed:
+            return "%s: closed before" % self.id
         lines = ["mode %s, directory %s" % (self.mode, self.dir)]
         for p in self.procs[-6:]:
             state = "runs" if p.alive() else "status %s" % p.p.returncode
