@@ -420,8 +420,13 @@ static void absence_note(struct thr *t)
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 {
 	absence_note(t);
-	if (!loop_ensure(t)) /* the wake word alone, at the least */
-		return -ENODEV;
+	if (!loop_ensure(t)) { /* no ring and no descriptor to be had: the role goes to who can use it */
+		drive_thread_exits(t);
+		shard_lock(t);
+		queue_sleeper_drop(t->waiter);
+		shard_unlock(t);
+		return -ENOBUFS;
+	}
 	for (;;) {
 		struct io_wait iw = { .rx = t->role, .block = true, .wake_seen = seen, .deadline = w->deadline,
 				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_stay = w->kfds_stay };

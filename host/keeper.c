@@ -36,8 +36,9 @@
 #define DRAIN_US	SEC(5)
 #define ORPHAN_FORK_US	SEC(1)
 #define NOBODY		65534
+#define UNNAMED_MAX	1024
 
-enum ev_kind { EV_PID = 1, EV_LINK, EV_LISTEN, EV_WARDEN, EV_TIMER };
+enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER };
 
 struct keeper {
 	int epfd, listen_fd, warden_fd, timer_fd;
@@ -49,6 +50,7 @@ struct keeper {
 	} *slot;			/* by slot index, n_slots of them */
 	uint32_t n_slots;
 	uint32_t n_pidfds;
+	uint32_t n_unnamed; /* links that have not said yet whose they are */
 	uint32_t changes_seen;
 	bool told_empty, told_once, draining, leave;
 	usec_t drain_until, timer_at; /* timer_at: what timer_fd is set to, USEC_NEVER: it is not */
@@ -301,24 +303,42 @@ static void link_accept(struct keeper *k)
 	int fd;
 
 	while ((fd = sys_accept(k->listen_fd, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-		uint32_t slot = 0;
-		struct ucred cr;
-		socklen_t len = sizeof(cr);
-
-		/* it was written right after connect; one that is not there yet is a stranger's */
-		if (sys_recv(fd, &slot, sizeof(slot), MSG_DONTWAIT) != (ssize_t)sizeof(slot) || slot <= SLOT_KEEPER ||
-		    slot >= atomic_load(&host->slot_top) || !slots_grow(k, slot + 1) ||
-		    sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cr, &len) || cr.pid != atomic_load(&host->slot[slot].pid)) {
+		if (k->n_unnamed >= UNNAMED_MAX) { /* strangers: members write their word right after connect */
 			sys_close(fd);
 			continue;
 		}
-		if (k->slot[slot].pidfd < 0 || k->slot[slot].pid != cr.pid)
-			slot_watch(k, slot, cr.pid);
-		if (k->slot[slot].link >= 0)
-			sys_close(k->slot[slot].link);
-		k->slot[slot].link = fd;
-		watch_fd(k, EV_LINK, slot, fd);
+		k->n_unnamed++;
+		watch_fd(k, EV_UNNAMED, (uint32_t)fd, fd);
 	}
+}
+
+/**
+ * link_name() - a new link says whose it is: the number of its slot
+ *
+ * What it says is checked against the kernel's word for the process at the other end.
+ */
+static void link_name(struct keeper *k, int fd)
+{
+	uint32_t slot = 0;
+	struct ucred cr;
+	socklen_t len = sizeof(cr);
+	ssize_t n = sys_recv(fd, &slot, sizeof(slot), MSG_DONTWAIT);
+
+	if (n == -EAGAIN)
+		return;
+	k->n_unnamed--;
+	sys_epoll_ctl(k->epfd, EPOLL_CTL_DEL, fd, NULL);
+	if (n != (ssize_t)sizeof(slot) || slot <= SLOT_KEEPER || slot >= atomic_load(&host->slot_top) || !slots_grow(k, slot + 1) ||
+	    sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cr, &len) || cr.pid != atomic_load(&host->slot[slot].pid)) {
+		sys_close(fd);
+		return;
+	}
+	if (k->slot[slot].pidfd < 0 || k->slot[slot].pid != cr.pid)
+		slot_watch(k, slot, cr.pid);
+	if (k->slot[slot].link >= 0)
+		sys_close(k->slot[slot].link);
+	k->slot[slot].link = fd;
+	watch_fd(k, EV_LINK, slot, fd);
 }
 
 static void link_event(struct keeper *k, uint32_t i)
@@ -369,6 +389,7 @@ static void warden_event(struct keeper *k)
 	} else if (what == TELL_KEEPER_LEAVE) {
 		k->leave = is_empty();
 		say_to(k->warden_fd, k->leave ? KEEPER_LEAVES : KEEPER_STAYS, "");
+		k->told_once = false; /* STAYS means BUSY to the warden: it must hear when that is over */
 	} else if (what == TELL_KEEPER_DRAIN) {
 		k->draining = true;
 		k->drain_until = io_now() + DRAIN_US;
@@ -394,6 +415,9 @@ static void event(struct keeper *k, uint64_t data)
 		break;
 	case EV_LINK:
 		link_event(k, id);
+		break;
+	case EV_UNNAMED:
+		link_name(k, (int)id);
 		break;
 	case EV_LISTEN:
 		link_accept(k);

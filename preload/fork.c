@@ -27,7 +27,7 @@ static void fork_child(uint32_t slot)
 	join_fork_child();
 	if (slot)
 		slot_fork_child(slot);
-	host_fork_child();
+	host_fork_child(); /* always: a copy of the parent's link would hide the parent's exec from the keeper */
 }
 
 /* Join state is shared by both sides from here on. @do_fork: fork or _Fork of what comes after us */
