@@ -565,7 +565,6 @@ int drive_keeper(struct thr *t, int epoll_fd)
 	output_queue(t, out);
 	r = io_loop_wait(t->loop, &iw);
 	input_locked(t, role_is_mine(t));
-	shard_unlock(t);
-	wakes_send(t);
+	thr_leave(t); /* answers leave now: the role may be another's by the next turn, who would sleep on them */
 	return r > 0 ? r : 0;
 }

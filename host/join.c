@@ -524,7 +524,7 @@ int host_placeholder_fd(void)
 void host_fork_child(void)
 {
 	our_fd_close(&our_link); /* our copy would hide the end of our parent's image from the keeper */
-	if (host_joined())
+	if (host_joined() && slot_self()) /* a child that shares nothing is nobody's business until it registers */
 		link_make();
 }
 

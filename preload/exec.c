@@ -163,14 +163,14 @@ static void exec_begin(struct exec_try *x)
 		x->ret_inherit = x->inherit;
 	}
 	gate_close();
-	slot_exec_prepare();
+	host_exec_prepare();
 }
 
 static void exec_failed(const struct exec_try *x)
 {
 	if (!x->slot)
 		return;
-	slot_exec_failed();
+	host_exec_failed();
 	gate_open();
 }
 

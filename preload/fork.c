@@ -25,10 +25,9 @@ static void fork_child(uint32_t slot)
 	signal_fork_child();
 	cancel_fork_child();
 	join_fork_child();
-	if (slot) {
+	if (slot)
 		slot_fork_child(slot);
-		host_fork_child();
-	}
+	host_fork_child();
 }
 
 /* Join state is shared by both sides from here on. @do_fork: fork or _Fork of what comes after us */

@@ -131,10 +131,16 @@ static enum join_state join(void)
 /* A child with nothing to share, or made by a clone() that we did not see. */
 static bool register_late(void)
 {
-	if (slot_register() < 0)
-		return false;
-	host_fork_child();
-	return true;
+	bool ok;
+
+	pthread_mutex_lock(&join_lock); /* of several threads that come here first, one does it */
+	ok = slot_self();
+	if (!ok && slot_register() >= 0) {
+		host_fork_child(); /* a link of its own */
+		ok = true;
+	}
+	pthread_mutex_unlock(&join_lock);
+	return ok;
 }
 
 bool own_join(void)

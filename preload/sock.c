@@ -391,30 +391,31 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 	static _Atomic unsigned turn; /* the kernel's side is asked first once in a while, so that it is never starved */
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK, kernel_first = f->kernel_listens && turn++ % 32 == 0;
+	bool ask_kernel = f->kernel_listens;
 	int r;
 
-	for (;;) {
+	for (;;) { /* whatever drops the lock is followed by another look at our side, before the sleep is prepared */
 		if (tcp_state(f->tcb) != TCPS_LISTEN)
 			return -EINVAL;
 		if (!kernel_first && tcp_poll(f->tcb) & TCP_EV_IN) {
 			r = accept_take(op, flags, ret_peer);
 			if (r != -EAGAIN)
 				return r;
+			continue;
 		}
-		if (f->kernel_listens) {
+		if (ask_kernel) {
 			r = accept_kernel(op, fd, addr, len, flags);
 			*ret_by_kernel = r >= 0;
 			if (r != -EAGAIN)
 				return r;
-		}
-		if (kernel_first) {
-			kernel_first = false;
+			ask_kernel = kernel_first = false;
 			continue;
 		}
 		r = f->kernel_listens && !nonblock ? accept_wait_both(op, fd)
 						   : op_wait(op, EPOLLIN, true, nonblock, f->rcvtimeo_us);
 		if (r)
 			return r;
+		ask_kernel = f->kernel_listens && !nonblock;
 	}
 }
 

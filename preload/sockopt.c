@@ -31,6 +31,7 @@
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
 #define RMEM_MAX_BYTES	   (16u << 20) /* net.core.rmem_max, wmem_max of a private host; the kernel's 208 KiB is for datagrams */
+#define ECN_BITS	   3
 #define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
 #define LINGER2_DEFAULT_S  60
 #define LINGER2_MAX_S	   120
@@ -50,7 +51,7 @@ struct val { /* on its way from or to the program */
 typedef int opt_get(struct op *op, struct val *v);
 typedef int opt_set(struct op *op, const struct val *v);
 enum { GET = 1, SET = 2, GETSET = 3 };
-enum opt_kind { INT, BOOL, CLAMP, NONE, FN };
+enum opt_kind { INT, BOOL, NONE, FN };
 enum { LIVE = -1, NO_EFFECT = -2 }; /* else: enum tcp_opt_id */
 
 struct opt {
@@ -65,9 +66,10 @@ struct opt {
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
 	get_acceptconn, get_peercred, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
-	get_defer_accept, get_quickack, get_congestion, get_info;
+	get_defer_accept, get_quickack, get_congestion, get_info, get_priority, get_tos, get_tclass, get_window_clamp;
 static opt_set set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
-	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion;
+	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion, set_priority, set_tos, set_tclass,
+	set_window_clamp;
 
 static const struct opt opts[] = {
 #define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                     \
@@ -116,8 +118,6 @@ static int row_set(const struct opt *o, struct op *op, const struct val *v)
 
 	if (o->kind == BOOL)
 		x = !!x;
-	if (o->kind == CLAMP)
-		x = x < o->lowest ? o->lowest : x > o->highest ? o->highest : x;
 	if (x < o->lowest || x > o->highest)
 		return -EINVAL;
 	if (o->kind == NONE)
@@ -193,6 +193,8 @@ int sk_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 	if (!op_begin_any(&op, fd))
 		return (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+	if (op.f->bound && op.f->kind == FILE_UNDECIDED && level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
+		return (int)op_end(&op, -EINVAL); /* the kernel's half is not bound and would take it */
 	if (op.f->kind != FILE_TCP) {
 		op_hold(&op);
 		shard_unlock(op.t);
@@ -452,6 +454,62 @@ static int set_ttl(struct op *op, const struct val *v)
 	if (v->i != -1 && (v->i < 1 || v->i > 255))
 		return -EINVAL;
 	tcp_opts(op->f->tcb)->ttl = v->i == -1 ? 0 : (uint8_t)v->i;
+	return 0;
+}
+
+static int get_priority(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->priority);
+}
+
+static int set_priority(struct op *op, const struct val *v)
+{
+	if (v->i < 0 || v->i > 6)
+		return -EPERM; /* of what is beyond there is no use: the kernel's queues are not in the way */
+	tcp_opts(op->f->tcb)->priority = (uint8_t)v->i;
+	return 0;
+}
+
+static void set_but_ecn(uint8_t *field, int v)
+{
+	*field = (uint8_t)((v & ~ECN_BITS) | (*field & ECN_BITS));
+}
+
+static int get_tos(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->tos);
+}
+
+static int set_tos(struct op *op, const struct val *v)
+{
+	set_but_ecn(&tcp_opts(op->f->tcb)->tos, v->i);
+	return 0;
+}
+
+static int get_tclass(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->tclass);
+}
+
+static int set_tclass(struct op *op, const struct val *v)
+{
+	if (v->i < -1 || v->i > 255)
+		return -EINVAL;
+	set_but_ecn(&tcp_opts(op->f->tcb)->tclass, v->i == -1 ? 0 : v->i);
+	return 0;
+}
+
+static int get_window_clamp(struct op *op, struct val *v)
+{
+	return give_int(v, (int)tcp_opts(op->f->tcb)->window_clamp_bytes);
+}
+
+static int set_window_clamp(struct op *op, const struct val *v)
+{
+	if (!v->i && tcp_state(op->f->tcb) != TCPS_CLOSED)
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->window_clamp_bytes =
+		!v->i ? 0 : v->i < RCVBUF_MIN_BYTES / 2 ? RCVBUF_MIN_BYTES / 2 : (uint32_t)v->i;
 	return 0;
 }
 

@@ -117,10 +117,14 @@ static int sleep_deferred(struct thr *t, uint32_t seen, struct drive_wait *w, co
 	sig_self.waker = t->waker;
 	atomic_store(&cancel_self.waker, t->waker);
 	atomic_signal_fence(memory_order_seq_cst);
+	/*
+	 * Must not sleep? drive_wait() all the same, with a word it cannot find: thr_leave_hold() may have taken the driver
+	 * role for this thread, and only drive_wait() lets it go OUT again. Skipped, it would stand as WAITING while the
+	 * program computes, and nobody else could drive.
+	 */
 	if (sig_scope_interrupted(scope, restartable) || sig_self.deferred.sig || atomic_load(&cancel_self.cancelled))
-		r = IO_WAIT_WAKE;
-	else
-		r = drive_wait(t, seen, w);
+		seen = ~seen;
+	r = drive_wait(t, seen, w);
 	atomic_store(&cancel_self.waker, NULL);
 	sig_self.waker = NULL;
 	return r;

@@ -127,7 +127,7 @@ void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now)
 		drop(st, DROP_IP_SHORT);
 		return;
 	}
-	if (csum_fold(csum_add(0, h, hdr_len)) != 0xffff) {
+	if ((hdr_len == IP4_HDR_BYTES ? csum_ip4_hdr(h) : csum_fold(csum_add(0, h, hdr_len))) != 0xffff) {
 		CNT(st, IpInHdrErrors);
 		drop(st, DROP_IP_CHECKSUM);
 		return;
@@ -204,7 +204,7 @@ static void ip4_push(const struct stack *st, struct pbuf *p, const struct ip_tx 
 	put16(h + 10, 0);
 	put32_raw(h + 12, ipaddr_to_v4(tx->src));
 	put32_raw(h + 16, ipaddr_to_v4(tx->dst));
-	put16_raw(h + 10, (uint16_t)~csum_fold(csum_add(0, h, IP4_HDR_BYTES)));
+	put16_raw(h + 10, (uint16_t)~csum_ip4_hdr(h));
 	p->len = total;
 }
 

@@ -46,6 +46,21 @@ static bool plen_valid(const struct ipaddr *a, uint8_t prefix_len)
 	return prefix_len <= (ipaddr_is_v4(*a) ? 32 : 128);
 }
 
+/* Any function of the address does; who forges addresses to hit a set bit gains the price of one look-up. */
+static inline uint64_t addr_bit(const struct ipaddr *a)
+{
+	return 1ull << (((a->q[0] ^ a->q[1] ^ a->q[1] >> 32) * 0x9e3779b97f4a7c15) >> 58);
+}
+
+static void addr_row_link(struct stack *st, struct addr_row *row)
+{
+	struct route_table *rt = &st->routes;
+
+	htab_insert(&rt->addr_tab, &row->node, addr_hash(st, &row->addr, 0));
+	rt->addr_filter |= addr_bit(&row->addr);
+	rt->addr_hint = row->addr;
+}
+
 static const struct addr_row *addr_find(const struct stack *st, const struct ipaddr *a)
 {
 	for (struct hnode *n = htab_first(&st->routes.addr_tab, addr_hash(st, a, 0)); n; n = htab_next(n)) {
@@ -123,7 +138,7 @@ int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len)
 		slab_free(&st->routes.addrs, row);
 		return r;
 	}
-	htab_insert(&st->routes.addr_tab, &row->node, addr_hash(st, &addr, 0));
+	addr_row_link(st, row);
 	path_changed(st);
 	return 0;
 }
@@ -176,7 +191,9 @@ bool stack_addr_is_ours(const struct stack *st, struct ipaddr addr)
 {
 	const struct route_row *row;
 
-	if (addr_find(st, &addr))
+	if (ipaddr_eq(addr, st->routes.addr_hint) && st->routes.addr_filter)
+		return true;
+	if ((st->routes.addr_filter & addr_bit(&addr)) && addr_find(st, &addr))
 		return true;
 	if (!is_loopback_v4(&addr))
 		return false;
@@ -245,10 +262,11 @@ void route_repair(struct stack *st)
 	slab_rebuild(&rt->routes);
 	htab_clear(&rt->addr_tab);
 	htab_clear(&rt->route_tab);
+	rt->addr_filter = 0;
 	memset(rt->lens, 0, sizeof(rt->lens));
 	memset(rt->n_plen, 0, sizeof(rt->n_plen));
 	while ((a = slab_next(&rt->addrs, &cursor)))
-		htab_insert(&rt->addr_tab, &a->node, addr_hash(st, &a->addr, 0));
+		addr_row_link(st, a);
 	for (cursor = 0; (r = slab_next(&rt->routes, &cursor));)
 		route_row_link(st, r);
 	path_changed(st);

@@ -28,8 +28,10 @@ struct route_row {
 struct route_table {
 	struct slab addrs, routes;
 	struct htab addr_tab, route_tab;
-	uint64_t lens[3];     /* bit per plen in use */
-	uint32_t n_plen[129]; /* routes of each length */
+	struct ipaddr addr_hint; /* the address added last: most hosts have but one */
+	uint64_t addr_filter;	 /* a bit for each address of ours (addr_bit()); where it is clear, the address is not ours */
+	uint64_t lens[3];	 /* bit per plen in use */
+	uint32_t n_plen[129];	 /* routes of each length */
 };
 
 int route_init(struct stack *st);

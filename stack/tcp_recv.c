@@ -185,7 +185,7 @@ static bool ooo_put(struct stack *st, struct tcb *t, uint32_t i, uint32_t seq, c
 		o->n++;
 		prev = &o->r[i++];
 	}
-	n = cells_append(st, t, &prev->head, &prev->tail, data, len, true);
+	n = cells_append(st, t, &prev->head, &prev->tail, data, len, prev->head != NULL);
 	prev->end += n;
 	t->ooo_bytes += n;
 	if (prev->end == prev->start) {
@@ -213,6 +213,12 @@ static void sack_recent_add(struct tcb *t, uint32_t seq)
 	t->n_sack_recent = (uint8_t)(n + 1);
 }
 
+/* A little more than the window may be held, since what fills the gap must find room too */
+static bool ooo_over(const struct tcb *t)
+{
+	return t->rcv_mem_bytes >= t->opts.rcvbuf_bytes + t->opts.rcvbuf_bytes / 4;
+}
+
 static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint8_t *data, uint32_t len)
 {
 	uint32_t at = seq, end = seq + len;
@@ -232,7 +238,11 @@ static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint
 			}
 			stop = seq_min(end, r->start);
 		}
-		if (t->rcv_mem_bytes >= t->opts.rcvbuf_bytes + t->opts.rcvbuf_bytes / 4) {
+		if (ooo_over(t)) {
+			if (t->ooo && ooo_tab(t)->n > i + 1) { /* what is nearer is worth more */
+				ooo_prune_last(st, t);
+				continue;
+			}
 			CNT(st, TcpExtTCPRcvQDrop);
 			break;
 		}
@@ -566,6 +576,8 @@ bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, use
 		fin = false;
 	}
 	if (seq != t->rcv_nxt) {
+		if (t->flags & TF_ACK_NOW && !(t->flags & TF_SACK))
+			tcp_xmit_ack(st, t, now); /* a peer without SACK counts them: one for each (RFC 5681 4.2) */
 		if (len > 0)
 			ooo_insert(st, t, seq, data, len);
 		if (fin) {

@@ -947,9 +947,8 @@ static void drop_empty_tail(struct stack *st, struct tcb *t)
 	cell_put(st, c);
 }
 
-void tcp_busy_clear(struct stack *st, struct tcb *t)
+static void snd_busy_clear(struct stack *st, struct tcb *t)
 {
-	t->flags &= ~TF_RCV_BUSY;
 	if (!(t->flags & TF_SND_BUSY))
 		return;
 	t->flags &= ~TF_SND_BUSY;
@@ -957,6 +956,12 @@ void tcp_busy_clear(struct stack *st, struct tcb *t)
 	drop_empty_tail(st, t);
 	if (t->state == TCPS_CLOSED)
 		tcp_snd_purge(st, t);
+}
+
+void tcp_busy_clear(struct stack *st, struct tcb *t)
+{
+	t->flags &= ~TF_RCV_BUSY;
+	snd_busy_clear(st, t);
 }
 
 static void commit_cells(struct tcb *t, uint32_t n)
@@ -995,7 +1000,7 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 	(void)now;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
-		tcp_busy_clear(st, t);
+		snd_busy_clear(st, t);
 		return;
 	}
 	commit_cells(t, (uint32_t)n);

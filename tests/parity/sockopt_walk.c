@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* sockopt_walk - options set, read back, refused, on a socket in each state */
 #include "parity.h"
+#include <limits.h>
+#include <linux/in6.h>
 
 struct row {
 	const char *text;
@@ -72,6 +74,42 @@ static void walk(const char *state, int fd)
 	}
 }
 
+/* Every row of the library's own table that holds a number: at its bounds, and one beyond. */
+static void table_one(int fd, const char *text, int level, int name, long value)
+{
+	struct row r = { text, level, name, (int)value };
+	int set, v = -1;
+	socklen_t len = sizeof(v);
+
+	if (value < INT_MIN || value > INT_MAX)
+		return;
+	set = setsockopt(fd, r.level, r.name, &r.value, sizeof(r.value)) ? errno : 0;
+	if (getsockopt(fd, level, name, &v, &len))
+		v = -errno;
+	say("%s = %d: %s, then %d", text, r.value, set ? strerrorname_np(set) : "ok", v);
+}
+
+static void table(int fd)
+{
+	enum { INT, BOOL, NONE };
+
+	say("-- table");
+#define GET 0
+#define SET 1
+#define GETSET 1
+#define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                  \
+	if (kind != NONE && access) {                                                                                      \
+		table_one(fd, #name, level, name, kind == INT ? (long)(lowest) - 1 : -1);             \
+		table_one(fd, #name, level, name, (long)(highest) + 1);                                              \
+		table_one(fd, #name, level, name, highest);                                                          \
+		table_one(fd, #name, level, name, lowest);                                                           \
+	}
+#define OPT_FN(level, name, get, set, source)
+#include "../../preload/sockopts.def"
+#undef OPT
+#undef OPT_FN
+}
+
 static void lengths(int fd)
 {
 	struct timeval tv = { 1, 500000 };
@@ -134,10 +172,12 @@ void client(void)
 	int fd = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0));
 
 	walk("fresh", fd);
+	table(fd);
 	must("TTL", setsockopt(fd, IPPROTO_IP, IP_TTL, &(int){ 64 }, sizeof(int)));
 	must("connect", connect(fd, (struct sockaddr *)&peer_addr, sizeof(peer_addr)));
 	await('a');
 	walk("established", fd);
+	table(fd);
 	lengths(fd);
 	tell('b');
 	close(fd);

@@ -296,6 +296,55 @@ static void connects_lossy(struct sim *s, struct outcome *o)
 	requests(s, o, 200, (struct app){ .ops = &app_ask, .requests = 1, .request_bytes = 10, .response_bytes = 10 });
 }
 
+/*
+ * A client with 1,000 ports makes 6,000 connections to one port, one after the other and at times many at once, so that its
+ * ports come round again while their last connection is in TIME_WAIT. No connect may be held up by that.
+ */
+static void churn(struct sim *s, struct outcome *o, bool client_closes_first)
+{
+	struct app first = { .ops = &app_ask, .requests = 1, .request_bytes = 100, .response_bytes = 100 };
+	struct app second = { .ops = &app_answer, .request_bytes = 100, .response_bytes = 100 };
+	const struct app *server = client_closes_first ? &second : &first, *client = client_closes_first ? &first : &second;
+	struct sim_link l = link_of(MBIT(1000), 600);
+	struct stack_sysctl ctl;
+
+	stack_sysctl_default(&ctl);
+	ctl.ip_local_port_range[0] = 40000;
+	ctl.ip_local_port_range[1] = 40999;
+	sim_host_add(s, &l, &ctl);
+	sim_host_add(s, &l, &ctl);
+	app_server(&s->host[1], 80, server);
+	for (int i = 0; i < 6000 && !s->failed; i++) {
+		struct app *a = app_client(&s->host[0], &s->host[1], 80, client);
+		usec_t took;
+
+		if (a->error)
+			sim_fail(s, "connect %d: errno %d", i, a->error);
+		if (i % 1000 >= 900 && i % 1000 < 964)
+			continue; /* 64 at once */
+		sim_run(s, SEC(10));
+		all_well(s);
+		for (a = s->apps; a; a = a->next) {
+			took = a->ended - a->started;
+			if (!a->keep && took > MSEC(100))
+				sim_fail(s, "connection %d took %llu ms", i, (unsigned long long)took / 1000);
+		}
+		apps_reap(s);
+	}
+	outcome_take(s, o);
+	o->time_ms = (s->now - s->started) / 1000;
+}
+
+static void churn_client_first(struct sim *s, struct outcome *o)
+{
+	churn(s, o, true);
+}
+
+static void churn_server_first(struct sim *s, struct outcome *o)
+{
+	churn(s, o, false);
+}
+
 /* Five senders into one receiver whose acknowledgments share a thin link. */
 static void incast(struct sim *s, struct outcome *o)
 {
@@ -481,6 +530,8 @@ const struct scenario scenarios[] = {
 	{ "requests_clean", "64 x 100 requests, nothing lost", requests_clean, 1, true },
 	{ "requests_loss", "32 x 50 requests, 5 % lost", requests_loss, 3, false },
 	{ "connects_lossy", "200 connections, 20 % lost, 10 % twice, 10 % late", connects_lossy, 3, false },
+	{ "churn_client_first", "6,000 connections from 1,000 ports, the client closes first", churn_client_first, 1, false },
+	{ "churn_server_first", "6,000 connections from 1,000 ports, the server closes first", churn_server_first, 1, false },
 	{ "incast", "five senders, one receiver", incast, 3, false },
 	{ "own_address", "20 and 10 MiB between two sockets of one host", own_address, 1, true },
 	{ "no_neighbour", "connect to an address that nobody has", no_neighbour, 1, false },

@@ -394,6 +394,22 @@ static void app_end(struct app *a, int error, usec_t now)
 	}
 }
 
+void apps_reap(struct sim *s)
+{
+	struct app **pa = &s->apps;
+
+	while (*pa) {
+		struct app *a = *pa;
+
+		if (!a->ended || a->keep) {
+			pa = &a->next;
+			continue;
+		}
+		*pa = a->next;
+		free(a);
+	}
+}
+
 void apps_stop(struct sim *s)
 {
 	for (struct app *a = s->apps; a; a = a->next)
@@ -562,6 +578,7 @@ static void accept_wake(struct app *l, usec_t now)
 		struct endpoint peer;
 
 		*a = *proto;
+		a->keep = false;
 		a->host = l->host;
 		a->next = next;
 		a->started = now;
@@ -589,11 +606,13 @@ struct app *app_server(struct sim_host *h, uint16_t port, const struct app *prot
 		abort();
 	*copy = *proto;
 	copy->ended = 1;
+	copy->keep = true;
 	copy->alarm = USEC_NEVER;
 	copy->next = l->next; /* so that it is freed with all others */
 	l->next = copy;
 	l->want_send = (uintptr_t)copy;
 	l->ended = 1;
+	l->keep = true;
 	l->tcb = tcp_open(h->st, 4, (uintptr_t)l, h->sim->now);
 	if (!l->tcb || tcp_bind(h->st, l->tcb, &ep, h->sim->now) < 0 || tcp_listen(h->st, l->tcb, 4096, h->sim->now) < 0)
 		sim_fail(h->sim, "listen failed");

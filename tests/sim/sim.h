@@ -63,7 +63,7 @@ struct app {
 	/* of one kind or another */
 	uint32_t requests, request_bytes, response_bytes, done;
 	usec_t think_us, asked_at, pause_at_bytes, pause_us, worst_us;
-	bool eof, shut, paused, connected, unchecked; /* unchecked: its octets may be wrong */
+	bool eof, shut, paused, connected, keep, unchecked; /* unchecked: its octets may be wrong */
 	uint16_t port;
 	struct ipaddr to;
 };
@@ -112,6 +112,8 @@ struct app *app_server(struct sim_host *h, uint16_t port, const struct app *prot
 /** app_client() - connects to @to:@port and then behaves like @proto */
 struct app *app_client(struct sim_host *h, struct sim_host *to, uint16_t port, const struct app *proto);
 
+/** apps_reap() - forgets programs that have ended, but for listeners */
+void apps_reap(struct sim *s);
 /** apps_stop() - every program that is still at work closes its socket */
 void apps_stop(struct sim *s);
 

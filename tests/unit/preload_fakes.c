@@ -30,6 +30,8 @@ void io_wake(struct io_waker *w)
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 {
 	(void)w;
+	if (__atomic_load_n(&t->waker->word, __ATOMIC_SEQ_CST) != seen)
+		return IO_WAIT_WAKE;
 	if (fake_sleep)
 		fake_sleep(t, seen);
 	return fake_sleep_result;

@@ -37,6 +37,20 @@ TEST(every_length_and_alignment)
 			cr_assert_eq(csum_fold(csum_add(0, buf + off, len)), plain(buf + off, len));
 }
 
+TEST(ip_header_the_same_in_one_go)
+{
+	uint8_t h[20];
+	uint64_t seed = 7;
+
+	for (int k = 0; k < 100000; k++) {
+		for (int i = 0; i < 20; i++)
+			h[i] = rnd(&seed) % 4 ? (uint8_t)rnd(&seed) : 0xff;
+		cr_assert_eq(csum_ip4_hdr(h), plain(h, 20));
+	}
+	memset(h, 0xff, 20);
+	cr_assert_eq(csum_ip4_hdr(h), plain(h, 20));
+}
+
 TEST(all_ones_do_not_overflow)
 {
 	static uint8_t buf[65535];

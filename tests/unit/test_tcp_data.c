@@ -363,3 +363,84 @@ Test(tcp_data, writer_in_the_middle_survives_acknowledgment_of_all)
 	peer_sends(&r, .flags = ACK, .ack = 250);
 	cr_assert_eq(r.st->pools.held_bytes, 0u);
 }
+
+Test(tcp_data, empty_commit_leaves_the_reader_alone)
+{
+	struct rig r = rig_established();
+	struct iovec iov[8];
+	int n;
+
+	peer_sends(&r, .flags = ACK, .seq = 0, .len = 100);
+	cr_assert_eq(tcp_recv_begin(r.st, r.t, 0, 1000, iov, 8, &n), 100);
+	cr_assert_eq(tcp_send_begin(r.st, r.t, 10, iov, 8, &n), 10);
+	tcp_send_commit(r.st, r.t, 0, 0, r.now);
+	cr_assert_eq(tcp_recv_begin(r.st, r.t, 0, 1000, iov, 8, &n), -EBUSY);
+	tcp_recv_done(r.st, r.t, 100, r.now);
+	cr_assert_eq(r.st->pools.held_bytes, 0u);
+}
+
+Test(tcp_data, reset_while_a_writer_fills_cells)
+{
+	struct rig r = rig_established();
+	struct iovec iov[8];
+	int n;
+
+	app_sends(&r, 500);
+	cr_assert_gt(tcp_send_begin(r.st, r.t, 5000, iov, 8, &n), 0);
+	peer_sends(&r, .flags = RST);
+	for (int i = 0; i < n; i++)
+		memset(iov[i].iov_base, 1, iov[i].iov_len);
+	cr_assert_neq(r.st->pools.held_bytes, 0u, "still his to write to");
+	tcp_send_commit(r.st, r.t, 5000, 0, r.now);
+	cr_assert_eq(r.st->pools.held_bytes, 0u);
+	expect_silence(&r);
+}
+
+Test(tcp_data, tiny_segments_out_of_order_stay_within_the_buffer)
+{
+	struct rig r = rig_established(.rcvbuf = 40000);
+
+	for (uint32_t i = 0; i < 9000; i++) {
+		peer_sends(&r, .flags = ACK, .seq = 19999 - 2 * i, .len = 1);
+		while (take(&r))
+			;
+		cr_assert_leq(r.t->rcv_mem_bytes, 40000u + 10000 + 20000);
+	}
+	cr_assert_gt(r.st->cnt[CNT_TcpExtOfoPruned], 0u, "the farthest made room");
+	peer_sends(&r, .flags = ACK, .seq = 0, .len = 20000);
+	while (take(&r))
+		cr_assert_eq(rig_seg.ack, 20000u);
+	cr_assert_eq(app_reads(&r, 50000), 20000);
+	cr_assert_eq(r.st->pools.held_bytes, 0u);
+}
+
+Test(tcp_data, without_sack_each_segment_out_of_order_gets_its_ack)
+{
+	struct rig r = rig_established();
+
+	for (uint32_t i = 1; i <= 4; i++)
+		peer_sends(&r, .flags = ACK, .seq = i * 1000, .len = 1000);
+	for (uint32_t i = 1; i <= 4; i++)
+		expect_ack(&r, 0);
+	expect_silence(&r);
+	peer_sends(&r, .flags = ACK, .seq = 0, .len = 1000);
+	expect_ack(&r, 5000);
+}
+
+Test(tcp_data, fin_waits_for_the_window_and_is_probed)
+{
+	struct rig r = rig_established();
+
+	app_sends(&r, 1000);
+	expect_data(&r, 0, 1000);
+	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd0 = true);
+	cr_assert_eq(tcp_shutdown(r.st, r.t, 1, r.now), 0);
+	expect_silence(&r);
+	advance(&r, SEC(3));
+	expect_ack(&r, 0);
+	while (take(&r))
+		;
+	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd = 100);
+	expect_flags(&r, FIN | ACK);
+	cr_assert_eq(rig_seg.seq, 1000u);
+}
