@@ -46,6 +46,7 @@ class Options:
     build = os.environ.get("OWNSTACK_BUILD", os.path.join(TOP, "build"))
     full = False
     io = os.environ.get("OWNSTACK_IO", "")
+    sanitizer = os.environ.get("OWNSTACK_SANITIZER", "")    # libasan.so, where the library was built with it
 
     @classmethod
     def ownstack(cls):
@@ -262,6 +263,9 @@ class Net:
         if self.cpu is not None:
             pre += ["taskset", "-c", str(self.cpu)]
         if side != "peer" and self.mode != "kernel":
+            if Options.sanitizer:       # the runtime has to be there before the library that wants it
+                pre += ["env", "LD_PRELOAD=" + Options.sanitizer,
+                        "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", "UBSAN_OPTIONS=print_stacktrace=1"]
             pre += self.ownstack_run(side, *options)
         return [*pre, *cmd]
 
