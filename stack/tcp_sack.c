@@ -333,9 +333,9 @@ static void undo(struct stack *st, struct tcb *t)
 		if (t->reordering > TCP_DUPTHRESH_MAX)
 			t->reordering = TCP_DUPTHRESH_MAX;
 	}
+	leave_recovery(t); /* first: it sets cwnd to ssthresh, and the one put back may be without bound */
 	t->ssthresh = t->prior_ssthresh > t->ssthresh ? t->prior_ssthresh : t->ssthresh;
 	tcp_cc_ops(t)->undo(t);
-	leave_recovery(t);
 	if (t->cwnd < t->prior_cwnd)
 		t->cwnd = t->prior_cwnd;
 }
