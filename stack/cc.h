@@ -2,8 +2,8 @@
 /*
  * cc.h - congestion control: hooks, one file per algorithm
  *
- * All act on cwnd and ssthresh in octets. Their own state is tcb->cc, zeroed before init. A connection holds its index in the
- * table of tcp_cc_ops(), never an address, since processes load this code at different places.
+ * All act on cwnd and ssthresh in octets. Their own state is tcb->cc, zeroed before init. A connection holds its
+ * index in the table of tcp_cc_ops(), never an address, since processes load this code at different places.
  */
 #ifndef OWNSTACK_STACK_CC_H
 #define OWNSTACK_STACK_CC_H

@@ -2,8 +2,8 @@
 /*
  * cc_cubic.c - CUBIC (RFC 9438) with HyStart++ (RFC 9406)
  *
- * Windows are kept in segments times 1024 (w_max, w_est), since C = 0.4 is defined for segments; time in milliseconds.
- * W_cubic(t) = C (t - K)^3 + W_max; K = cbrt((W_max - cwnd_epoch) / C). All arithmetic is in integers.
+ * Windows are kept in segments times 1024 (w_max, w_est), since C = 0.4 is defined for segments; time in
+ * milliseconds. W_cubic(t) = C (t - K)^3 + W_max; K = cbrt((W_max - cwnd_epoch) / C). All arithmetic is in integers.
  */
 #include <string.h>
 #include "tcp_priv.h"

@@ -2,15 +2,16 @@
 /*
  * tcb.h - a TCP socket, a half-open request, a connection in TIME_WAIT
  *
- * The three kinds share the connection table: each starts with a struct hnode whose `kind` says which it is. Listeners
- * are tcbs in a table of their own, keyed by port.
+ * The three kinds share the connection table: each starts with a struct hnode whose `kind` says which it is.
+ * Listeners are tcbs in a table of their own, keyed by port.
  *
  * Send queue: cells from snd_head to snd_tail hold the octets [snd_una, write_seq) without a gap; cell->seq is the
- * sequence number of the first octet of each. A FIN takes the number write_seq and no cell.
- * Receive queue: cells from rcv_head to rcv_tail hold rcv_bytes octets that were not consumed yet.
- * Out-of-order queue and scoreboard are sorted tables of ranges in one cell each, made on demand (tcp_sack.c, tcp_recv.c).
+ * sequence number of the first octet of each. A FIN takes the number write_seq and no cell. Receive queue: cells
+ * from rcv_head to rcv_tail hold rcv_bytes octets that were not consumed yet. Out-of-order queue and scoreboard are
+ * sorted tables of ranges in one cell each, made on demand (tcp_sack.c, tcp_recv.c).
  *
- * Everything that must survive the death of a lock's holder is here, in values; list links are derived (tcp_repair.c).
+ * Everything that must survive the death of a lock's holder is here, in values; list links are derived
+ * (tcp_repair.c).
  */
 #ifndef OWNSTACK_STACK_TCB_H
 #define OWNSTACK_STACK_TCB_H

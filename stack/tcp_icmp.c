@@ -2,9 +2,9 @@
 /*
  * tcp_icmp.c - ICMP errors about our segments (RFC 9293 3.9.2.2, RFC 5927, RFC 1191)
  *
- * An error counts only if the sequence number it returns is in flight, so that someone off the path must guess it. A connection
- * that stands takes it as a reason to give later, never as an end; one that is being opened ends. A smaller MTU is believed
- * down to 552 octets, and for this connection.
+ * An error counts only if the sequence number it returns is in flight, so that someone off the path must guess it. A
+ * connection that stands takes it as a reason to give later, never as an end; one that is being opened ends. A
+ * smaller MTU is believed down to 552 octets, and for this connection.
  */
 #include <errno.h>
 #include "tcp_priv.h"

@@ -4,8 +4,8 @@
  *
  * Theory of operation
  *
- * tcp_input() reads the header and finds whom it is for by a keyed hash of the 4-tuple: a connection, a half-open request or
- * a TIME_WAIT; failing that a listener by its port; failing that nobody, who answers with a reset.
+ * tcp_input() reads the header and finds whom it is for by a keyed hash of the 4-tuple: a connection, a half-open
+ * request or a TIME_WAIT; failing that a listener by its port; failing that nobody, who answers with a reset.
  *
  * tcp_segment() walks the RFC's steps for a connection. Each step is a function that says whether to go on:
  *
@@ -62,7 +62,9 @@ static struct hnode *conn_find(struct stack *st, const struct ip_rx *ip, const s
 	uint32_t hash = siphash_tuple(&st->key_tuple, &ip->dst, s->dport, &ip->src, s->sport);
 	struct hnode *n;
 
-#define SAME(o) ((o)->lport == s->dport && (o)->rport == s->sport && ipaddr_eq((o)->raddr, ip->src) && ipaddr_eq((o)->laddr, ip->dst))
+#define SAME(o)                                                                                      \
+	((o)->lport == s->dport && (o)->rport == s->sport && ipaddr_eq((o)->raddr, ip->src) &&        \
+	 ipaddr_eq((o)->laddr, ip->dst))
 	for (n = htab_first(&st->conns, hash); n; n = htab_next(n)) {
 		if (n->kind == TCP_NODE_TCB && SAME(container_of(n, struct tcb, node)))
 			return n;
@@ -295,7 +297,8 @@ static bool take_window(struct stack *st, struct tcb *t, const struct tcp_seg *s
 	uint32_t wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	bool changed;
 
-	if (!seq_gt(s->ack, t->snd_una) && !seq_gt(s->seq, t->snd_wl1) && !(s->seq == t->snd_wl1 && (wnd > t->snd_wnd || wnd == 0)))
+	if (!seq_gt(s->ack, t->snd_una) && !seq_gt(s->seq, t->snd_wl1) &&
+	    !(s->seq == t->snd_wl1 && (wnd > t->snd_wnd || wnd == 0)))
 		return false;
 	changed = wnd != t->snd_wnd;
 	t->snd_wl1 = s->seq;
@@ -413,7 +416,7 @@ static bool fin_acked(struct stack *st, struct tcb *t, usec_t now)
 			tcp_done(st, t);
 			return false;
 		}
-		tcp_timer_set(st, t, TCPT_KEEP, now + SEC(t->opts.linger2_s ? (uint32_t)t->opts.linger2_s : st->ctl.tcp_fin_timeout_s));
+		tcp_timer_set(st, t, TCPT_KEEP, now + tcp_fin_wait_2_us(st, t));
 		return true;
 	case TCPS_CLOSING:
 		tcp_timewait(st, t, now);

@@ -3,9 +3,10 @@
  * tcp_listen.c - listeners: SYN queue of small requests, accept queue
  *
  * A SYN makes a struct tcp_req in the connection table; the third segment of the handshake turns it into a tcb in
- * the accept queue of its listener. Requests are linked at their listener, oldest first: where more than tcp_max_syn_backlog are half
- * open, the oldest goes, so that a flood cannot shut out those who answer quickly. Where the accept queue is full, SYNs are
- * dropped and third segments ignored, as in Linux: the SYN-ACK is sent again and the peer's answer tried again.
+ * the accept queue of its listener. Requests are linked at their listener, oldest first: where more than
+ * tcp_max_syn_backlog are half open, the oldest goes, so that a flood cannot shut out those who answer quickly.
+ * Where the accept queue is full, SYNs are dropped and third segments ignored, as in Linux: the SYN-ACK is sent
+ * again and the peer's answer tried again.
  */
 #include <errno.h>
 #include "tcp_priv.h"

@@ -63,8 +63,9 @@ static void parse_one(const uint8_t *p, unsigned len, struct tcp_rx_opts *o)
  * @len:	octets of options, at most 40
  * @ret_o:	what was found; all else zero
  *
- * A length that is short or leaves the header ends the walk, and what was read before it counts, as in Linux. The layout
- * that nearly every segment has, two NOPs and a timestamp, is recognized by its first word (RFC 7323 appendix A).
+ * A length that is short or leaves the header ends the walk, and what was read before it counts, as in Linux. The
+ * layout that nearly every segment has, two NOPs and a timestamp, is recognized by its first word (RFC 7323 appendix
+ * A).
  */
 void tcp_opts_parse(const uint8_t *p, unsigned len, struct tcp_rx_opts *ret_o)
 {

@@ -4,9 +4,9 @@
  *
  * Theory of operation
  *
- * Whoever changes a connection so that it may have something to send puts it into st->tcp_out (tcp_output_want()). Nothing is
- * decided there. stack_output() pulls: tcp_output_next() takes the first connection in turn and lets it make one frame,
- * by what holds at that moment, in this order:
+ * Whoever changes a connection so that it may have something to send puts it into st->tcp_out (tcp_output_want()).
+ * Nothing is decided there. stack_output() pulls: tcp_output_next() takes the first connection in turn and lets it
+ * make one frame, by what holds at that moment, in this order:
  *
  *   1. a retransmission that recovery asks for, if the pipe has room        (tcp_rexmt_next(), RFC 6675 5 (C))
  *   2. new data that cwnd, snd_wnd, Nagle and cork let go, as one super-frame (send_new())
@@ -15,8 +15,9 @@
  * and puts it back to the end of the list while there is more. So no connection starves another, an acknowledgment
  * rides on data whenever there is some, and a batch of input costs one acknowledgment.
  *
- * A frame references the cells of the send queue; nothing is copied. Where no pbuf is to be had the connection stays in the
- * list and goes on when one comes back. SYN, SYN-ACK, RST and answers to segments without a connection leave at once.
+ * A frame references the cells of the send queue; nothing is copied. Where no pbuf is to be had the connection stays
+ * in the list and goes on when one comes back. SYN, SYN-ACK, RST and answers to segments without a connection leave
+ * at once.
  */
 #include <string.h>
 #include "tcp_priv.h"
@@ -83,9 +84,9 @@ static bool send_bare(struct stack *st, const struct tx_hdr *h, const struct ipa
 /**
  * tcp_rcv_window() - octets beyond rcv_nxt that we are ready to take
  *
- * Half of the buffer is offered, as Linux does with tcp_adv_win_scale 1, less what the program has not read. Silly window
- * avoidance (RFC 9293 3.8.6.2.2): a sliver of less than a segment or a sixteenth is none. What was offered is never taken
- * back, save by not adding to it: when cells run short the right edge stays where it is.
+ * Half of the buffer is offered, as Linux does with tcp_adv_win_scale 1, less what the program has not read. Silly
+ * window avoidance (RFC 9293 3.8.6.2.2): a sliver of less than a segment or a sixteenth is none. What was offered is
+ * never taken back, save by not adding to it: when cells run short the right edge stays where it is.
  */
 uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t)
 {
@@ -189,7 +190,8 @@ static struct cell *frags_add(struct pbuf *p, struct cell *c, uint32_t seq, uint
  *
  * Return: false where there is no pbuf; nothing happened then
  */
-static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bool fin, bool rexmt, uint32_t *ret_sent, usec_t now)
+static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bool fin, bool rexmt, uint32_t *ret_sent,
+		 usec_t now)
 {
 	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
 	struct pbuf *p = pbuf_alloc(st);
@@ -377,7 +379,8 @@ static bool nagle_holds(const struct tcb *t)
 		return false;
 	if (t->opts.cork || t->flags & TF_MORE)
 		return true;
-	return !t->opts.nodelay && t->snd_una != t->snd_nxt && seq_gt(t->snd_sml, t->snd_una) && seq_leq(t->snd_sml, t->snd_nxt);
+	return !t->opts.nodelay && t->snd_una != t->snd_nxt && seq_gt(t->snd_sml, t->snd_una) &&
+	       seq_leq(t->snd_sml, t->snd_nxt);
 }
 
 /* RFC 5681 4.1, and as Linux's tcp_slow_start_after_idle does it */
@@ -391,8 +394,8 @@ static void idle_restart(struct tcb *t, usec_t now)
 /**
  * tso_defers() - is it worth waiting for more room, so that one large frame leaves instead of two small ones
  *
- * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must come, and
- * each one opens room. A third of the window (tcp_tso_win_divisor) is worth leaving at once.
+ * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must
+ * come, and each one opens room. A third of the window (tcp_tso_win_divisor) is worth leaving at once.
  */
 static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
 {

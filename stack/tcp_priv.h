@@ -48,8 +48,10 @@ void tcp_event(struct stack *st, struct tcb *t, uint32_t bits);
 void tcp_write_space(struct stack *st, struct tcb *t);	/* tell a writer that waits, if there is enough room */
 void tcp_sndbuf_expand(struct stack *st, struct tcb *t);
 void tcp_mss_sync(struct stack *st, struct tcb *t);	/* snd_mss from path MTU, the peer's MSS and options */
-struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport);
-uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport, usec_t now);
+struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr,
+			      uint16_t rport);
+uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr,
+		 uint16_t rport, usec_t now);
 uint32_t tcp_ts_offset(const struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr);
 uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o);
 
@@ -73,7 +75,8 @@ void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now);
 void tcp_xmit_req_ack(struct stack *st, struct tcp_req *r, usec_t now);
 void tcp_xmit_tw_ack(struct stack *st, struct tcp_tw *tw, usec_t now);
 /** tcp_xmit_rst_reply() - answers a segment that belongs to no connection (RFC 9293 3.10.7.1) */
-void tcp_xmit_rst_reply(struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr, const struct tcp_seg *s, usec_t now);
+void tcp_xmit_rst_reply(struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr,
+			const struct tcp_seg *s, usec_t now);
 uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t);
 uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t); /* octets we would offer now */
 static inline uint32_t tcp_ts_clock(usec_t now)
@@ -86,6 +89,11 @@ static inline uint32_t tcp_flight(const struct tcb *t)
 }
 
 /* tcp_timer.c */
+/* how long an orphan stays in FIN_WAIT_2 */
+static inline usec_t tcp_fin_wait_2_us(const struct stack *st, const struct tcb *t)
+{
+	return SEC(t->opts.linger2_s > 0 ? (uint32_t)t->opts.linger2_s : st->ctl.tcp_fin_timeout_s);
+}
 void tcp_timer_set(struct stack *st, struct tcb *t, enum tcp_timer_id id, usec_t at);
 static inline void tcp_timer_clear(struct tcb *t, enum tcp_timer_id id)
 {

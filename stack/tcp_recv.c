@@ -7,13 +7,14 @@
  * Payload is copied out of the frame into cells. Room at the end of the last cell is filled first, so that many small
  * segments cost little more than their octets; where data piles up, larger cells are taken.
  *
- * Out of order: one cell holds a table of ranges, sorted by sequence number, never touching or overlapping, each with its own
- * list of cells. A segment is cut into the pieces that lie in gaps; a piece that touches a range becomes part of it. Place
- * is found by bisection, so a peer that sends thousands of fragments in the worst order costs a bisection and a memmove of at most
- * one cell each. Everything held counts against the socket's receive buffer; the range farthest away goes first.
+ * Out of order: one cell holds a table of ranges, sorted by sequence number, never touching or overlapping, each
+ * with its own list of cells. A segment is cut into the pieces that lie in gaps; a piece that touches a range
+ * becomes part of it. Place is found by bisection, so a peer that sends thousands of fragments in the worst order
+ * costs a bisection and a memmove of at most one cell each. Everything held counts against the socket's receive
+ * buffer; the range farthest away goes first.
  *
- * What SACK reports (RFC 2018 4): the range that holds the segment which came last, then those reported before it. Only
- * a sequence number inside of each is kept; its range is looked up when the option is written.
+ * What SACK reports (RFC 2018 4): the range that holds the segment which came last, then those reported before it.
+ * Only a sequence number inside of each is kept; its range is looked up when the option is written.
  */
 #include <errno.h>
 #include <string.h>
@@ -436,8 +437,8 @@ static void rcv_rtt_measure(struct tcb *t, const struct tcp_seg *s, usec_t now)
 /**
  * rcv_space_adjust() - dynamic right-sizing, as Linux's tcp_rcv_space_adjust()
  *
- * Once per round trip: if the program read more in it than in the one before, the window must hold twice that, since the
- * sender may double, and more where it grows fast. Up to tcp_rmem[2], never where the program set SO_RCVBUF.
+ * Once per round trip: if the program read more in it than in the one before, the window must hold twice that, since
+ * the sender may double, and more where it grows fast. Up to tcp_rmem[2], never where the program set SO_RCVBUF.
  */
 static void rcv_space_adjust(struct stack *st, struct tcb *t, usec_t now)
 {

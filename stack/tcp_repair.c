@@ -2,10 +2,10 @@
 /*
  * tcp_repair.c - after the death of a process that held the lock
  *
- * What is believed: the slabs' headers, and the fields of each tcb, request and TIME_WAIT that say what it is. All links are
- * made anew: table, wheel, ports, lists, accept queues (in slab order: who came first is not kept). A connection named in
- * st->touching may be half changed: nothing of its queues is believed. It is reset, its socket told ECONNRESET. A listener that was
- * touched stays: all it holds is derived from its children and requests.
+ * What is believed: the slabs' headers, and the fields of each tcb, request and TIME_WAIT that say what it is. All
+ * links are made anew: table, wheel, ports, lists, accept queues (in slab order: who came first is not kept). A
+ * connection named in st->touching may be half changed: nothing of its queues is believed. It is reset, its socket
+ * told ECONNRESET. A listener that was touched stays: all it holds is derived from its children and requests.
  *
  * Order: tcp_repair_slabs(), tcp_repair_mark_cells(), tcp_repair(); stack_repair() does the rest between.
  */

@@ -4,26 +4,28 @@
  *
  * Theory of operation
  *
- * The scoreboard is a sorted table of ranges that the peer SACKed, in a cell made on demand. From it, at each acknowledgment
- * that changes anything, two figures are made (board_update()):
+ * The scoreboard is a sorted table of ranges that the peer SACKed, in a cell made on demand. From it, at each
+ * acknowledgment that changes anything, two figures are made (board_update()):
  *
  *   lost_edge   what is not SACKed below it is lost: dupthresh ranges, or more than dupthresh - 1 segments, were SACKed
  *               above (IsLost() of RFC 6675 4); after a time-out all that was in flight then
  *   pipe_bytes  flight - SACKed - lost and not sent again (SetPipe())
  *
- * high_rxt runs from snd_una to lost_edge as holes are sent again (tcp_rexmt_next()); new data leaves when no hole is left
- * below lost_edge. Without SACK each duplicate ACK stands for one segment that arrived, and a partial acknowledgment in recovery
- * says the next segment is lost (RFC 6582).
+ * high_rxt runs from snd_una to lost_edge as holes are sent again (tcp_rexmt_next()); new data leaves when no hole
+ * is left below lost_edge. Without SACK each duplicate ACK stands for one segment that arrived, and a partial
+ * acknowledgment in recovery says the next segment is lost (RFC 6582).
  *
  *   OPEN      nothing unusual
  *   DISORDER  something SACKed or duplicate ACKs, not enough to call it loss
  *   RECOVERY  until snd_una reaches `recover`; cwnd by PRR
  *   LOSS      after a time-out, until snd_una reaches `recover`; slow start from one segment, SACKed data is not sent again
  *
- * Undo (RFC 3522): if the first acknowledgment of new data in RECOVERY or LOSS echoes a timestamp older than our first
- * retransmission, the original had arrived: cwnd and ssthresh come back, and dupthresh grows, since order is bad here.
+ * Undo (RFC 3522): if the first acknowledgment of new data in RECOVERY or LOSS echoes a timestamp older than our
+ * first retransmission, the original had arrived: cwnd and ssthresh come back, and dupthresh grows, since order is
+ * bad here.
  *
- * A retransmission that is lost too: when data sent after it is SACKed, dupthresh segments of it, it is sent once more.
+ * A retransmission that is lost too: when data sent after it is SACKed, dupthresh segments of it, it is sent once
+ * more.
  */
 #include <string.h>
 #include "tcp_priv.h"
@@ -146,7 +148,8 @@ static bool is_dsack(const struct tcp_seg *s)
  * @prior_una:	snd_una before this segment
  * @a:		newly_sacked and dsack are set
  *
- * Blocks that reach beyond what was sent, or are empty, are ignored; so a peer cannot make us believe in data never sent.
+ * Blocks that reach beyond what was sent, or are empty, are ignored; so a peer cannot make us believe in data never
+ * sent.
  */
 void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a)
 {
@@ -333,9 +336,9 @@ static void undo(struct stack *st, struct tcb *t)
 		if (t->reordering > TCP_DUPTHRESH_MAX)
 			t->reordering = TCP_DUPTHRESH_MAX;
 	}
+	leave_recovery(t); /* first: it sets cwnd to ssthresh, and the one put back may be without bound */
 	t->ssthresh = t->prior_ssthresh > t->ssthresh ? t->prior_ssthresh : t->ssthresh;
 	tcp_cc_ops(t)->undo(t);
-	leave_recovery(t);
 	if (t->cwnd < t->prior_cwnd)
 		t->cwnd = t->prior_cwnd;
 }
@@ -421,8 +424,9 @@ void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, cons
 /**
  * tcp_enter_loss() - the retransmission timer went off (RFC 6298 5.4, RFC 5681 3.1)
  *
- * All in flight that is not SACKed is taken for lost. A second time-out for the same data leaves ssthresh alone. A peer that
- * SACKed the octets at snd_una and yet does not acknowledge them took its word back (RFC 2018 8): all SACKs are forgotten.
+ * All in flight that is not SACKed is taken for lost. A second time-out for the same data leaves ssthresh alone. A
+ * peer that SACKed the octets at snd_una and yet does not acknowledge them took its word back (RFC 2018 8): all
+ * SACKs are forgotten.
  */
 void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now)
 {

@@ -2,7 +2,8 @@
 /*
  * tcp_sock.c - TCP sockets: the calls of tcp.h that open, bind, connect and end them
  *
- * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(), tcp_poll().
+ * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(),
+ * tcp_poll().
  */
 #include <errno.h>
 #include <string.h>
@@ -17,7 +18,8 @@ int tcp_init(struct stack *st, usec_t now)
 	dlist_init(&st->tcp_out);
 	st->challenge_at = now;
 	st->challenge_left = st->ctl.tcp_challenge_ack_limit;
-	if (slab_init(&st->tcbs, st->region, sizeof(struct tcb), 0) || slab_init(&st->requests, st->region, sizeof(struct tcp_req), 0) ||
+	if (slab_init(&st->tcbs, st->region, sizeof(struct tcb), 0) ||
+	    slab_init(&st->requests, st->region, sizeof(struct tcp_req), 0) ||
 	    slab_init(&st->timewaits, st->region, sizeof(struct tcp_tw), 0))
 		return -ENOMEM;
 	if (htab_init(&st->conns, st->region) || htab_init(&st->listeners, st->region))
@@ -295,7 +297,9 @@ void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
 	hint = t->advmss < t->snd_mss ? t->advmss : t->snd_mss;
 	hint = hint < TCP_MSS_DEFAULT ? hint : TCP_MSS_DEFAULT;
 	t->rcv_mss = hint > TCP_MIN_MSS ? hint : TCP_MIN_MSS;
-	t->rcvq_space = t->rcv_space_bytes < TCP_INIT_CWND_SEGS * t->advmss ? t->rcv_space_bytes : TCP_INIT_CWND_SEGS * t->advmss;
+	t->rcvq_space = TCP_INIT_CWND_SEGS * t->advmss;
+	if (t->rcvq_space > t->rcv_space_bytes)
+		t->rcvq_space = t->rcv_space_bytes;
 	t->rcvq_at = now;
 	tcp_sndbuf_expand(st, t);
 	tcp_cc_ops(t)->init(t, now);
@@ -505,7 +509,9 @@ static bool tuple_usable(struct stack *st, void *ctx, uint16_t port)
 	struct tcb *t = c->t;
 	uint32_t hash = siphash_tuple(&st->key_tuple, &t->laddr, port, &t->raddr, t->rport);
 
-#define SAME(o) ((o)->lport == port && (o)->rport == t->rport && ipaddr_eq((o)->laddr, t->laddr) && ipaddr_eq((o)->raddr, t->raddr))
+#define SAME(o)                                                                                      \
+	((o)->lport == port && (o)->rport == t->rport && ipaddr_eq((o)->laddr, t->laddr) &&           \
+	 ipaddr_eq((o)->raddr, t->raddr))
 	for (struct hnode *n = htab_first(&st->conns, hash); n; n = htab_next(n)) {
 		if (n->kind == TCP_NODE_TCB && SAME(container_of(n, struct tcb, node)))
 			return false;
@@ -802,7 +808,7 @@ static void orphan(struct stack *st, struct tcb *t, usec_t now)
 		tcp_done(st, t);
 		return;
 	}
-	tcp_timer_set(st, t, TCPT_KEEP, now + SEC(t->opts.linger2_s ? (uint32_t)t->opts.linger2_s : st->ctl.tcp_fin_timeout_s));
+	tcp_timer_set(st, t, TCPT_KEEP, now + tcp_fin_wait_2_us(st, t));
 }
 
 void tcp_close(struct stack *st, struct tcb *t, usec_t now)
@@ -902,9 +908,12 @@ ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct io
 	}
 	while (got < want && n < max && budget > 0) {
 		uint32_t left = (uint32_t)want - got < budget ? (uint32_t)want - got : budget;
-		struct cell *c = cell_alloc(st, t->snd_head && left < cell_cap_bytes[CELL_MEDIUM] ? cell_cap_bytes[CELL_MEDIUM] : left);
+		struct cell *c;
 		uint32_t room_c;
 
+		if (t->snd_head && left < cell_cap_bytes[CELL_MEDIUM])
+			left = cell_cap_bytes[CELL_MEDIUM]; /* more is likely to come */
+		c = cell_alloc(st, left);
 		if (!c)
 			break;
 		room_c = (uint32_t)want - got < c->cap ? (uint32_t)want - got : c->cap;

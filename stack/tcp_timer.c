@@ -2,9 +2,9 @@
 /*
  * tcp_timer.c - what happens when nothing does (RFC 6298, RFC 9293 3.8)
  *
- * A connection has one entry in the wheel and a deadline for each purpose. The entry is moved only when a deadline is earlier
- * than it; a later one, or one taken back, leaves it where it is: it goes off early, finds nothing due, and is armed anew for
- * what is next. So timers that are set and taken back with each request cost a store each.
+ * A connection has one entry in the wheel and a deadline for each purpose. The entry is moved only when a deadline
+ * is earlier than it; a later one, or one taken back, leaves it where it is: it goes off early, finds nothing due,
+ * and is armed anew for what is next. So timers that are set and taken back with each request cost a store each.
  */
 #include <errno.h>
 #include "tcp_priv.h"

@@ -2,9 +2,9 @@
 /*
  * tcp_timewait.c - 2 MSL after an active close, in an object of its own (RFC 9293 3.6.1, RFC 6191, RFC 1337)
  *
- * What the peer may still send is answered with the last acknowledgment. A reset does not end it (RFC 1337). A SYN that
- * must be newer than all of the old connection, by timestamp or sequence number, replaces it (RFC 6191, as Linux); so does
- * a connect of ours after a second if both sides had timestamps.
+ * What the peer may still send is answered with the last acknowledgment. A reset does not end it (RFC 1337). A SYN
+ * that must be newer than all of the old connection, by timestamp or sequence number, replaces it (RFC 6191, as
+ * Linux); so does a connect of ours after a second if both sides had timestamps.
  */
 #include "tcp_priv.h"
 

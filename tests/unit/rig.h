@@ -2,9 +2,9 @@
 /*
  * rig.h - TCP on a bench
  *
- * One stack (10.0.0.1) against a peer made of words (10.0.0.2): peer_sends() puts a segment on the wire, take() takes the next one
- * that the stack sends. Sequence numbers are relative: 0 is the first octet of payload in both directions.
- * Or two stacks (pair.h is below): everything one sends the other gets, in virtual time.
+ * One stack (10.0.0.1) against a peer made of words (10.0.0.2): peer_sends() puts a segment on the wire, take()
+ * takes the next one that the stack sends. Sequence numbers are relative: 0 is the first octet of payload in both
+ * directions. Or two stacks (pair.h is below): everything one sends the other gets, in virtual time.
  *
  * Octet i of a stream is octet_at(i), so that what arrives can be checked wherever it is cut.
  */
