@@ -53,7 +53,9 @@ int waker_open(struct io_waker *w, bool by_socket, int *ret_fd)
 	socklen_t len = sizeof(sa);
 	int fd, r;
 
-	memset(w, 0, sizeof(*w));
+	/* The word stays: its owner may have read it already, and a wake between that and this call must not be undone. */
+	w->by_socket = 0;
+	w->name_len = 0;
 	*ret_fd = -1;
 	if (!by_socket)
 		return 0;
