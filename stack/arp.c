@@ -50,9 +50,9 @@ static bool learnable(const struct stack *st, const struct ipaddr *spa)
  * arp_input() - a question or an answer
  * @f:	borrowed, its EtherType is ARP
  *
- * As Linux with its defaults: who asks for us is remembered, since we shall answer him soon; any other ARP frame only changes
- * what we know already (arp_accept 0), so a flood of replies cannot fill the table. A probe (spa 0, RFC 5227 1.1) is answered
- * and not remembered.
+ * As Linux with its defaults: who asks for us is remembered, since we shall answer him soon; any other ARP frame only
+ * changes what we know already (arp_accept 0), so a flood of replies cannot fill the table. A probe (spa 0, RFC 5227
+ * 1.1) is answered and not remembered.
  */
 void arp_input(struct stack *st, const struct frame *f, usec_t now)
 {

@@ -17,7 +17,8 @@ int cell_init(struct stack *st)
 
 	p->limit_bytes = st->ctl.mem_limit_bytes;
 	for (int i = 0; i < CELL_CLASSES; i++) {
-		int r = slab_init(&p->cells[i], st->region, (uint32_t)(cell_block_bytes[i] - sizeof(struct slab_hdr)), 0);
+		int r = slab_init(&p->cells[i], st->region, (uint32_t)(cell_block_bytes[i] - sizeof(struct slab_hdr)),
+				  0);
 
 		if (r < 0)
 			return r;

@@ -2,8 +2,8 @@
 /*
  * cell.h - pools of payload cells and of frames on their way out
  *
- * Three sizes of cell. What they hold in all is counted against ctl.mem_limit_bytes, by block and not by payload, so that tiny
- * segments cannot hold much memory for little data. Frames are not counted: a frame holds cells that are.
+ * Three sizes of cell. What they hold in all is counted against ctl.mem_limit_bytes, by block and not by payload, so
+ * that tiny segments cannot hold much memory for little data. Frames are not counted: a frame holds cells that are.
  */
 #ifndef OWNSTACK_STACK_CELL_H
 #define OWNSTACK_STACK_CELL_H
@@ -28,7 +28,8 @@ extern const uint32_t cell_cap_bytes[CELL_CLASSES];   /* data */
 int cell_init(struct stack *st);
 /**
  * cell_alloc() - gives a cell for @want_bytes of payload (the smallest class that holds them, else the largest)
- * Where that class is exhausted another is tried. One reference, off = len = 0, data is not zeroed. NULL: over the limit.
+ * Where that class is exhausted another is tried. One reference, off = len = 0, data is not zeroed. NULL: over the
+ * limit.
  */
 struct cell *cell_alloc(struct stack *st, uint32_t want_bytes);
 void cell_put(struct stack *st, struct cell *c); /* takes one reference; NULL is fine */
@@ -49,7 +50,10 @@ static inline uint32_t cell_room(const struct cell *c) /* behind the data */
 /** pbuf_alloc() - gives an empty frame: no header octets (room is in front), no payload. NULL: region exhausted */
 struct pbuf *pbuf_alloc(struct stack *st);
 void pbuf_free(struct stack *st, struct pbuf *p); /* takes; drops its references to cells; NULL is fine */
-/** pbuf_push() - @n more header octets in front, not zeroed; the room is 160 octets in all, 44 of them for IP and below (v6: 64) */
+/**
+ * pbuf_push() - @n more header octets in front, not zeroed; the room is 160 octets in all, 44 of them for IP and
+ * below (v6: 64)
+ */
 static inline uint8_t *pbuf_push(struct pbuf *p, uint32_t n)
 {
 	p->hdr_off = (uint16_t)(p->hdr_off - n);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* checksum.h - the internet checksum (RFC 1071). Sums are kept unfolded in 64 bits, in memory order: no byte swapping. */
+/*
+ * checksum.h - the internet checksum (RFC 1071). Sums are kept unfolded in 64 bits, in memory order: no byte swapping.
+ */
 #ifndef OWNSTACK_STACK_CHECKSUM_H
 #define OWNSTACK_STACK_CHECKSUM_H
 

@@ -31,8 +31,8 @@ int htab_init(struct htab *h, struct region *r)
 /**
  * htab_split() - moves half of one chain to the new bucket at the end
  *
- * The buckets of a round are split in order; bucket b divides into b and b + mask + 1. After the last one the round is over
- * and the mask has one bit more.
+ * The buckets of a round are split in order; bucket b divides into b and b + mask + 1. After the last one the round
+ * is over and the mask has one bit more.
  */
 static void htab_split(struct htab *h)
 {
@@ -94,7 +94,10 @@ void htab_clear(struct htab *h)
 {
 	for (uint32_t s = 0; s < h->n_segs; s++)
 		memset(h->seg[s], 0, seg_buckets(s) * sizeof(*h->seg[s]));
-	/* A death in the middle of a split may have left mask and split between two rounds; start from any that is true. */
+	/*
+	 * A death in the middle of a split may have left mask and split between two rounds; start from any that is
+	 * true.
+	 */
 	h->mask = HTAB_SEG0 - 1;
 	h->split = 0;
 	h->count = 0;

@@ -35,7 +35,9 @@ int htab_init(struct htab *h, struct region *r); /* -ENOMEM */
 /** htab_insert() - cannot fail: where memory for growth is short, chains grow longer. Newest first within a chain. */
 void htab_insert(struct htab *h, struct hnode *n, uint32_t hash);
 void htab_remove(struct htab *h, struct hnode *n); /* fine if not linked */
-/** htab_clear() - empties the table without looking at the nodes (repair); they must be marked not linked by the caller */
+/**
+ * htab_clear() - empties the table without looking at the nodes (repair); they must be marked not linked by the caller
+ */
 void htab_clear(struct htab *h);
 
 static inline struct hnode **htab_bucket(const struct htab *h, uint32_t b)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* icmp.c - ICMP for IPv4 (RFC 792, 1122 3.2.2): answers echo, hands errors about our segments to TCP, sends unreachables */
+/*
+ * icmp.c - ICMP for IPv4 (RFC 792, 1122 3.2.2): answers echo, hands errors about our segments to TCP, sends
+ * unreachables
+ */
 #include "checksum.h"
 #include "stack_priv.h"
 #include "wire.h"

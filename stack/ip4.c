@@ -2,9 +2,11 @@
 /*
  * ip4.c - IPv4 (RFC 791, host requirements of RFC 1122 3.2)
  *
- * In: lengths, header checksum, source and destination are checked, options walked and skipped, then ICMP or TCP is called.
- * The TCP checksum is verified here, unless the device has done so (virtio-net flags) or the frame never left this host.
- * Out: one packet, DF set and ID 0 as RFC 6864 4.1 allows for what is never fragmented; device offloads are used where they are.
+ * In: lengths, header checksum, source and destination are checked, options walked and skipped, then ICMP or TCP is
+ * called. The TCP checksum is verified here, unless the device has done so (virtio-net flags) or the frame never left
+ * this host.
+ * Out: one packet, DF set and ID 0 as RFC 6864 4.1 allows for what is never fragmented; device offloads are used where
+ * they are.
  * Not here: fragments are counted and dropped; nothing is forwarded.
  */
 #include "checksum.h"
@@ -68,7 +70,8 @@ static void tcp_segment(struct stack *st, const struct frame *f, const struct ip
 	uint64_t sum;
 
 	/* Only a SYN can make something new, so only there is a directed broadcast as source looked for. */
-	if ((f->data[0] & 1) || (ip->l4_len > TCP_FLAGS_OFFSET && (l4[TCP_FLAGS_OFFSET] & TCP_FLAG_SYN) && !ip->looped &&
+	if ((f->data[0] & 1) || (ip->l4_len > TCP_FLAGS_OFFSET && (l4[TCP_FLAGS_OFFSET] & TCP_FLAG_SYN) &&
+				 !ip->looped &&
 				 route_broadcast(st, &ip->src))) {
 		drop(st, DROP_TCP_BROADCAST);
 		return;

@@ -45,9 +45,9 @@ struct ip_tx {
  * @p:	transport header in hdr (checksum field zero), payload in frags; gso_size set if it is to be cut into segments
  * @tx:	borrowed
  *
- * Puts IP, Ethernet and virtio-net headers in front and finishes the checksum, or leaves it to the device. A packet to an
- * address of our own comes back through stack_input()'s path. No route: dropped and counted. A neighbour that does not answer
- * is told to TCP as an ICMP host unreachable (tcp_icmp_error() with local set).
+ * Puts IP, Ethernet and virtio-net headers in front and finishes the checksum, or leaves it to the device. A packet
+ * to an address of our own comes back through stack_input()'s path. No route: dropped and counted. A neighbour that
+ * does not answer is told to TCP as an ICMP host unreachable (tcp_icmp_error() with local set).
  */
 void ip_output(struct stack *st, struct pbuf *p, const struct ip_tx *tx, usec_t now);
 /** ip_confirm() - TCP made progress on this path: its neighbour is reachable. A store or two. */
@@ -75,7 +75,9 @@ void arp_send(struct stack *st, uint16_t op, const uint8_t *dst_mac, const struc
 void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now);
 enum { ICMP4_PROTO_UNREACH = 2, ICMP4_PORT_UNREACH = 3, ICMP4_FRAG_NEEDED = 4 };
 void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
-/** icmp4_unreachable() - destination unreachable with @code to the sender of @ip, within the rate of RFC 1812 4.3.2.8 */
+/**
+ * icmp4_unreachable() - destination unreachable with @code to the sender of @ip, within the rate of RFC 1812 4.3.2.8
+ */
 void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
 /** icmp4_unreachable_local() - tells the sender of the TCP segment in @p, which could not be delivered. Borrows. */
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now);

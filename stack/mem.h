@@ -2,12 +2,13 @@
 /*
  * mem.h - arena memory: a region handed out once, and slabs of equal objects on top of it
  *
- * A region is a sparse range; memory is taken from its front in extents and never given back to it. A slab grows by extents
- * and hands out objects of one size. What is live is written in the object itself (hdr.gen is odd while it lives, one store),
- * so the free list is derived data: slab_rebuild() makes it anew after a process died between two stores. Handles are index
- * and generation; a stale handle is found out by slab_get().
+ * A region is a sparse range; memory is taken from its front in extents and never given back to it. A slab grows by
+ * extents and hands out objects of one size. What is live is written in the object itself (hdr.gen is odd while it
+ * lives, one store), so the free list is derived data: slab_rebuild() makes it anew after a process died between two
+ * stores. Handles are index and generation; a stale handle is found out by slab_get().
  *
- * Objects are zeroed by slab_alloc(). Index 0 is never given, so that 0 can mean none. Not thread safe: the owner's lock.
+ * Objects are zeroed by slab_alloc(). Index 0 is never given, so that 0 can mean none. Not thread safe: the owner's
+ * lock.
  */
 #ifndef OWNSTACK_STACK_MEM_H
 #define OWNSTACK_STACK_MEM_H

@@ -72,7 +72,10 @@ static void neigh_free(struct stack *st, struct neigh *n, usec_t now)
 	hold_fail(st, list, now);
 }
 
-/* Makes room: the longest unused row goes, unless it is permanent or TCP confirmed it lately without moving it in the list. */
+/*
+ * Makes room: the longest unused row goes, unless it is permanent or TCP confirmed it lately without moving it in the
+ * list.
+ */
 static bool neigh_evict(struct stack *st, usec_t now)
 {
 	for (int i = 0; i < NEIGH_EVICT_TRIES; i++) {
@@ -82,7 +85,8 @@ static bool neigh_evict(struct stack *st, usec_t now)
 		if (!d)
 			return false;
 		n = container_of(d, struct neigh, lru);
-		if (n->state != NEIGH_PERMANENT && (i == NEIGH_EVICT_TRIES - 1 || now - n->confirmed > NEIGH_REACHABLE_US)) {
+		if (n->state != NEIGH_PERMANENT && (i == NEIGH_EVICT_TRIES - 1 ||
+						    now - n->confirmed > NEIGH_REACHABLE_US)) {
 			neigh_free(st, n, now);
 			return true;
 		}
@@ -202,7 +206,8 @@ void neigh_output(struct stack *st, struct pbuf *p, const struct ipaddr *next_ho
 	neigh_output_row(st, n, p, now);
 }
 
-void neigh_learned(struct stack *st, const struct ipaddr *addr, const uint8_t mac[6], bool solicited, bool create, usec_t now)
+void neigh_learned(struct stack *st, const struct ipaddr *addr, const uint8_t mac[6], bool solicited, bool create,
+		   usec_t now)
 {
 	struct neigh *n = neigh_find(st, addr);
 	bool known;
@@ -285,7 +290,10 @@ int stack_neigh_add(struct stack *st, struct ipaddr addr, const uint8_t mac[6])
 	return 0;
 }
 
-/* Frames that waited were dropped with all that were queued inside the stack; who was being asked is asked again when needed. */
+/*
+ * Frames that waited were dropped with all that were queued inside the stack; who was being asked is asked again when
+ * needed.
+ */
 void neigh_repair(struct stack *st, usec_t now)
 {
 	uint32_t cursor = 0;

@@ -55,11 +55,13 @@ struct neigh *neigh_find(const struct stack *st, const struct ipaddr *addr);
  * neigh_output() - takes @p, an IP packet without Ethernet header, and sends it to @next_hop now or when that answers
  * @ret_neigh:	the row it goes through, untouched where there was no room for one
  */
-void neigh_output(struct stack *st, struct pbuf *p, const struct ipaddr *next_hop, struct neigh **ret_neigh, usec_t now);
+void neigh_output(struct stack *st, struct pbuf *p, const struct ipaddr *next_hop, struct neigh **ret_neigh,
+		  usec_t now);
 /** neigh_output_row() - the same through a row already known */
 void neigh_output_row(struct stack *st, struct neigh *n, struct pbuf *p, usec_t now);
 /** neigh_learned() - @addr is at @mac. @solicited: answer to our question. @create: make a row if there is none */
-void neigh_learned(struct stack *st, const struct ipaddr *addr, const uint8_t mac[6], bool solicited, bool create, usec_t now);
+void neigh_learned(struct stack *st, const struct ipaddr *addr, const uint8_t mac[6], bool solicited, bool create,
+		   usec_t now);
 void neigh_timer(struct stack *st, struct timer *t, usec_t now);
 void neigh_repair(struct stack *st, usec_t now);
 

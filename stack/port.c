@@ -3,8 +3,8 @@
  * port.c - the port space; rules and search orders are those of Linux's inet_csk_get_port() and __inet_hash_connect()
  *
  * bind(port)   conflict check against each class, relaxed: SO_REUSEADDR on both sides is enough while nobody listens.
- * bind(0)      random start, odd distance from the lower bound first, lower half of the range first under SO_REUSEADDR; a port
- *              somebody holds is taken only where the strict check sees no conflict.
+ * bind(0)      random start, odd distance from the lower bound first, lower half of the range first under
+ *              SO_REUSEADDR; a port somebody holds is taken only where the strict check sees no conflict.
  * connect      even distance first; ports held by connects only may be shared where the 4-tuple is free.
  */
 #include "port.h"
@@ -112,13 +112,14 @@ static bool addr_overlap(const struct port_key *a, const struct port_key *b)
 
 static bool reuseport_ok(const struct port_key *a, const struct port_key *b)
 {
-	return (a->flags & PORT_REUSEPORT) && (b->flags & PORT_REUSEPORT) && ((b->flags & PORT_TIMEWAIT) || a->uid == b->uid);
+	return (a->flags & PORT_REUSEPORT) && (b->flags & PORT_REUSEPORT) && ((b->flags & PORT_TIMEWAIT) ||
+									      a->uid == b->uid);
 }
 
 /**
  * key_conflict() - does the holder @held forbid what @key asks for
- * @relax:	a port that was asked for by number: SO_REUSEADDR on both sides suffices. Not when we choose one: then a port
- *		on which both could meet is no good choice.
+ * @relax:	a port that was asked for by number: SO_REUSEADDR on both sides suffices. Not when we choose one: then
+ *		a port on which both could meet is no good choice.
  */
 static bool key_conflict(const struct port_key *key, const struct port_key *held, bool relax)
 {
@@ -247,7 +248,10 @@ int port_connect(struct stack *st, struct port_hold *h, struct port_key *key, co
 			use = port_use(st, port);
 			if (use == PORT_BOUND || (use == PORT_CONNECTS_ONLY && !usable(st, ctx, (uint16_t)port)))
 				continue;
-			/* As Linux: two more than were looked at, and sometimes a few more, so that the order does not tell. */
+			/*
+			 * As Linux: two more than were looked at, and sometimes a few more, so that the order does
+			 * not tell.
+			 */
 			*hint += i + 2 + (stack_rand64(st) % 16 ? 0 : 2 * (uint32_t)(stack_rand64(st) % 8));
 			key->port = (uint16_t)port;
 			return port_join(st, h, key);

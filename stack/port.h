@@ -2,9 +2,10 @@
 /*
  * port.h - who holds which local port, with Linux's rules of conflict (inet_csk_get_port, __inet_hash_connect)
  *
- * A port's holders are kept as classes: all holders that no rule can tell apart (address, SO_REUSEADDR, SO_REUSEPORT and uid,
- * listening, TIME_WAIT) are one row with a count. So a check walks a handful of rows where a server has 100,000 connections
- * on its port. A holder keeps its class in a struct port_hold and its key in its own fields, which is what repair reads.
+ * A port's holders are kept as classes: all holders that no rule can tell apart (address, SO_REUSEADDR, SO_REUSEPORT
+ * and uid, listening, TIME_WAIT) are one row with a count. So a check walks a handful of rows where a server has
+ * 100,000 connections on its port. A holder keeps its class in a struct port_hold and its key in its own fields,
+ * which is what repair reads.
  */
 #ifndef OWNSTACK_STACK_PORT_H
 #define OWNSTACK_STACK_PORT_H
@@ -43,7 +44,8 @@ struct port_table {
 
 int port_init(struct stack *st);
 /**
- * port_bind() - takes the port @key->port for @h after the check of bind(); port 0: chooses one and stores it in the key
+ * port_bind() - takes the port @key->port for @h after the check of bind(); port 0: chooses one and stores it in the
+ * key
  * Return: 0, -EADDRINUSE, -ENOMEM
  */
 int port_bind(struct stack *st, struct port_hold *h, struct port_key *key);
@@ -54,18 +56,22 @@ int port_bind(struct stack *st, struct port_hold *h, struct port_key *key);
 int port_listen(struct stack *st, struct port_hold *h, const struct port_key *key);
 /** port_join() - without a check: an accepted connection, a TIME_WAIT, a repaired holder. -ENOMEM */
 int port_join(struct stack *st, struct port_hold *h, const struct port_key *key);
-/** port_relabel() - address, options or state changed: same port, other class. Never fails: out of memory keeps the old class */
+/**
+ * port_relabel() - address, options or state changed: same port, other class. Never fails: out of memory keeps the
+ * old class
+ */
 void port_relabel(struct stack *st, struct port_hold *h, const struct port_key *key);
 void port_release(struct stack *st, struct port_hold *h); /* fine if it holds none */
 
 /**
  * port_connect() - chooses a local port for a connection to @to and takes it with PORT_CONNECT
  * @key:	source address, options; its port is filled in
- * @usable:	may the 4-tuple with this port be used; it is asked only for ports that others use as well. It may take a
+ * @usable:	may the 4-tuple with this port be used; it is asked only for ports that others use as well. It may
+ * take a
  *		TIME_WAIT out of the way.
  *
- * Ports start at a keyed hash of the destination and a hint that moves with each connect, parity of the lower bound first
- * (bind(0) prefers the other one). Return: 0, -EADDRNOTAVAIL, -ENOMEM
+ * Ports start at a keyed hash of the destination and a hint that moves with each connect, parity of the lower bound
+ * first (bind(0) prefers the other one). Return: 0, -EADDRNOTAVAIL, -ENOMEM
  */
 int port_connect(struct stack *st, struct port_hold *h, struct port_key *key, const struct endpoint *to,
 		 bool (*usable)(struct stack *st, void *ctx, uint16_t port), void *ctx);

@@ -11,7 +11,8 @@ int route_init(struct stack *st)
 	struct route_table *rt = &st->routes;
 
 	if (slab_init(&rt->addrs, st->region, sizeof(struct addr_row), 0) < 0 ||
-	    slab_init(&rt->routes, st->region, sizeof(struct route_row), 0) < 0 || htab_init(&rt->addr_tab, st->region) < 0)
+	    slab_init(&rt->routes, st->region, sizeof(struct route_row), 0) < 0 || htab_init(&rt->addr_tab,
+											     st->region) < 0)
 		return -ENOMEM;
 	return htab_init(&rt->route_tab, st->region);
 }
@@ -98,7 +99,8 @@ static void route_row_link(struct stack *st, struct route_row *row)
 		rt->lens[row->plen / 64] |= 1ull << (row->plen % 64);
 }
 
-static int route_insert(struct stack *st, const struct ipaddr *dst, uint8_t plen, struct ipaddr gateway, struct ipaddr source)
+static int route_insert(struct stack *st, const struct ipaddr *dst, uint8_t plen, struct ipaddr gateway,
+			struct ipaddr source)
 {
 	struct ipaddr prefix = addr_mask(dst, plen);
 	struct route_row *row;

@@ -2,9 +2,9 @@
 /*
  * route.h - addresses of the host and routes
  *
- * Both are rows in slabs, found by hash: routes by (prefix, length), longest length in use first. So a look-up costs one
- * probe per prefix length in use, not one per route. st->path_gen changes with each change of an address, a route or a
- * neighbour that paths depend on; whoever remembers a path compares it (struct ip_path in ip4.h).
+ * Both are rows in slabs, found by hash: routes by (prefix, length), longest length in use first. So a look-up costs
+ * one probe per prefix length in use, not one per route. st->path_gen changes with each change of an address, a route
+ * or a neighbour that paths depend on; whoever remembers a path compares it (struct ip_path in ip4.h).
  */
 #ifndef OWNSTACK_STACK_ROUTE_H
 #define OWNSTACK_STACK_ROUTE_H

@@ -292,9 +292,9 @@ void stack_pbufs_drop(struct stack *st, uint16_t owner)
 /**
  * pbufs_repair() - keeps only the frames that a living process is transmitting
  *
- * Frames still inside the stack are dropped, their lists may be broken: the network loses frames too, and TCP sends them
- * again. So is a frame without an owner: it had been given out, but the dead holder had not noted to whom. Reference counts of
- * cells are not touched; they are counted anew afterwards.
+ * Frames still inside the stack are dropped, their lists may be broken: the network loses frames too, and TCP sends
+ * them again. So is a frame without an owner: it had been given out, but the dead holder had not noted to whom.
+ * Reference counts of cells are not touched; they are counted anew afterwards.
  */
 static void pbufs_repair(struct stack *st, uint16_t dead_owner)
 {

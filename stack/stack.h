@@ -3,9 +3,10 @@
  * stack.h - the protocol engine: bytes and time in, bytes and deadlines out
  *
  * The contract: after any input, expiry or socket call (tcp.h), drain stack_output() and stack_event(), then ask for
- * stack_deadline() again. Nothing here makes a system call, reads a clock, takes a lock or holds a global. All memory is in
- * the region of the configuration, which every process maps at the same address; pointers inside it are fine, pointers out
- * of it (code, libc, thread-local) are forbidden. Errors are negative errno. The caller holds the shard's lock throughout.
+ * stack_deadline() again. Nothing here makes a system call, reads a clock, takes a lock or holds a global. All memory
+ * is in the region of the configuration, which every process maps at the same address; pointers inside it are fine,
+ * pointers out of it (code, libc, thread-local) are forbidden. Errors are negative errno. The caller holds the
+ * shard's lock throughout.
  */
 #ifndef OWNSTACK_STACK_STACK_H
 #define OWNSTACK_STACK_STACK_H
@@ -44,7 +45,10 @@ struct stack *stack_init(const struct stack_config *cfg, usec_t now);
 
 /* ---- the wire ---- */
 void stack_input(struct stack *st, const struct frame *f, usec_t now);	/* borrows */
-/** stack_output() - gives the next frame to send, NULL: nothing now. Hand it back with stack_tx_done() once the kernel has read it. */
+/**
+ * stack_output() - gives the next frame to send, NULL: nothing now. Hand it back with stack_tx_done() once the kernel
+ * has read it.
+ */
 struct pbuf *stack_output(struct stack *st, usec_t now);
 bool stack_output_pending(const struct stack *st);
 void stack_tx_done(struct stack *st, struct pbuf *p);	/* takes */
@@ -59,7 +63,9 @@ struct stack_event {
 	uint64_t user;	/* tcb's cookie at this moment, see tcp_open() */
 	uint32_t what;	/* TCP_EV_* bits: edges, what newly became true */
 };
-/** stack_event() - next event. An event may be stale; who is told looks with tcp_poll(). A tcb is queued at most once. */
+/**
+ * stack_event() - next event. An event may be stale; who is told looks with tcp_poll(). A tcb is queued at most once.
+ */
 bool stack_event(struct stack *st, struct stack_event *ret_event);
 
 /* ---- addresses, routes, neighbours: rows of the host (host-level, one set however many shards there will be) ---- */
@@ -99,8 +105,9 @@ extern const char *const stack_drop_texts[DROP_N];
  * stack_repair() - make the stack whole after its lock's holder died in the middle of anything
  * @dead_owner:	process slot whose pbufs in flight are to be dropped (0: none)
  *
- * Sources of truth are the slabs and each tcb's own fields. Hash, port table, wheel, output and event lists, free lists and
- * cell reference counts are made anew. Connections named in the stack's touching[2] are reset. O(everything), takes milliseconds.
+ * Sources of truth are the slabs and each tcb's own fields. Hash, port table, wheel, output and event lists, free
+ * lists and cell reference counts are made anew. Connections named in the stack's touching[2] are reset.
+ * O(everything), takes milliseconds.
  */
 void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now);
 /** stack_touch_clear() - nothing is being changed any more: the holder is about to unlock */

@@ -98,9 +98,9 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now);
 /** tcp_icmp_error() - an error about one of our segments came, or our own neighbour did not answer (e->local) */
 void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now);
 /*
- * Repair, in this order: slabs are rebuilt (tcp_repair_slabs), wheel, tables, lists and ports are emptied by stack_repair();
- * tcp_repair_mark_cells() marks the cells in queues of live tcbs (cell_repair_mark); tcp_repair() puts each tcb, request and
- * TIME_WAIT back into tables, wheel, ports and lists, and resets those in st->touching.
+ * Repair, in this order: slabs are rebuilt (tcp_repair_slabs), wheel, tables, lists and ports are emptied by
+ * stack_repair(); tcp_repair_mark_cells() marks the cells in queues of live tcbs (cell_repair_mark); tcp_repair()
+ * puts each tcb, request and TIME_WAIT back into tables, wheel, ports and lists, and resets those in st->touching.
  */
 void tcp_repair_slabs(struct stack *st);
 void tcp_repair_mark_cells(struct stack *st);

@@ -64,8 +64,8 @@ void wheel_set(struct wheel *w, struct timer *t, usec_t at)
 /**
  * wheel_first() - the slot that comes first in time
  *
- * Whatever lies at a level agrees with the wheel's tick in all higher digits, so anything at a lower level is earlier, and
- * within a level the lowest slot is.
+ * Whatever lies at a level agrees with the wheel's tick in all higher digits, so anything at a lower level is
+ * earlier, and within a level the lowest slot is.
  *
  * Return: tick at which the slot begins, UINT64_MAX where the wheel is empty
  */

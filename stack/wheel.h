@@ -2,9 +2,9 @@
 /*
  * wheel.h - timers, O(1) to set and to cancel, however many there are
  *
- * Ten levels of 64 slots; a tick is 256 us. A timer lies at the level of the highest base-64 digit in which its tick differs
- * from the wheel's, so each timer moves down at most once per level. A timer never fires early and at most one tick late.
- * A bit per slot that is not empty makes "which is next" a count of trailing zeros.
+ * Ten levels of 64 slots; a tick is 256 us. A timer lies at the level of the highest base-64 digit in which its tick
+ * differs from the wheel's, so each timer moves down at most once per level. A timer never fires early and at most
+ * one tick late. A bit per slot that is not empty makes "which is next" a count of trailing zeros.
  */
 #ifndef OWNSTACK_STACK_WHEEL_H
 #define OWNSTACK_STACK_WHEEL_H
@@ -36,7 +36,9 @@ void wheel_init(struct wheel *w, usec_t now);
 /** wheel_set() - arms @t for @at, or moves it there; a time that has passed fires at the next wheel_pop() */
 void wheel_set(struct wheel *w, struct timer *t, usec_t at);
 void wheel_cancel(struct wheel *w, struct timer *t); /* fine if not armed */
-/** wheel_deadline() - when wheel_pop() is next worth calling: never late, early by less than a slot of the timer's level */
+/**
+ * wheel_deadline() - when wheel_pop() is next worth calling: never late, early by less than a slot of the timer's level
+ */
 usec_t wheel_deadline(const struct wheel *w);
 /** wheel_pop() - a timer that is due, disarmed; NULL: none. Call until NULL. */
 struct timer *wheel_pop(struct wheel *w, usec_t now);

@@ -4,23 +4,26 @@
  *
  *   packet FILE.pkt...      plays each; packet -v FILE.pkt shows every frame
  *
- * A script is one claim. Each line is "[+TIME] ACTION", '#' begins a comment. +TIME (us, ms, s) moves the clock on since the
- * line before; timers on the way fire. Lines:
+ * A script is one claim. Each line is "[+TIME] ACTION", '#' begins a comment. +TIME (us, ms, s) moves the clock on
+ * since the line before; timers on the way fire. Lines:
  *
  *   < FLAGS SEQ[+LEN] [ack N] [win N] [mss N] [wscale N] [sackok] [ts VAL [ECR]] [sack A-B ...] [peer PORT]
- *                          the peer sends. FLAGS as tcpdump prints them: S S. . P. F. R R. (. is ACK), E and W for ECE and CWR
- *   > the same             we have sent exactly this by now (2 ms of grace); what is not written is not looked at. PSH likewise
+ *                          the peer sends. FLAGS as tcpdump prints them: S S. . P. F. R R. (. is ACK), E and W for
+ *                          ECE and CWR
+ *   > the same             we have sent exactly this by now (2 ms of grace); what is not written is not looked at.
+ *                          PSH likewise
  *   silence                we have sent nothing
  *   < icmp TYPE CODE seq N [mtu N]     an error about a segment of ours
- *   [NAME:] CALL [= RESULT]    a socket call; RESULT a number or an errno's name, else success. NAME: which socket, see below
+ *   [NAME:] CALL [= RESULT]    a socket call; RESULT a number or an errno's name, else success. NAME: which socket,
+ *                          see below
  *
- * Every frame we send must be met by a ">" line before the next packet, call or end. Sequence numbers are relative to the
- * initial ones of each side (the SYN has 0). Octets of payload are a function of their number and checked.
+ * Every frame we send must be met by a ">" line before the next packet, call or end. Sequence numbers are relative to
+ * the initial ones of each side (the SYN has 0). Octets of payload are a function of their number and checked.
  *
- * Calls: socket; bind PORT; listen PORT [BACKLOG] (socket l); connect [PORT] (socket c); accept [NAME] (from l, to c unless named);
- * write N [more]; read N (result: octets; 0 at the end); close; shutdown rd|wr|rdwr; set OPTION VALUE; state NAME;
- * poll BIT...; error NAME; sockets N (connections in being); timewaits N; requests N; sysctl NAME VALUE (first lines only);
- * peer_iss N; forget (the next SYN of ours has a new initial number)
+ * Calls: socket; bind PORT; listen PORT [BACKLOG] (socket l); connect [PORT] (socket c); accept [NAME] (from l, to c
+ * unless named); write N [more]; read N (result: octets; 0 at the end); close; shutdown rd|wr|rdwr; set OPTION VALUE;
+ * state NAME; poll BIT...; error NAME; sockets N (connections in being); timewaits N; requests N; sysctl NAME VALUE
+ * (first lines only); peer_iss N; forget (the next SYN of ours has a new initial number)
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -114,9 +117,12 @@ static uint8_t pattern(uint32_t n) /* of the octet with relative number n */
 
 static const struct { const char *name; int value; } errnos[] = {
 	{ "EAGAIN", EAGAIN }, { "EINPROGRESS", EINPROGRESS }, { "EALREADY", EALREADY }, { "EISCONN", EISCONN },
-	{ "ECONNREFUSED", ECONNREFUSED }, { "ECONNRESET", ECONNRESET }, { "ECONNABORTED", ECONNABORTED }, { "EPIPE", EPIPE },
-	{ "ENOTCONN", ENOTCONN }, { "EINVAL", EINVAL }, { "EADDRINUSE", EADDRINUSE }, { "EADDRNOTAVAIL", EADDRNOTAVAIL },
-	{ "ETIMEDOUT", ETIMEDOUT }, { "EHOSTUNREACH", EHOSTUNREACH }, { "ENETUNREACH", ENETUNREACH }, { "EBUSY", EBUSY },
+	{ "ECONNREFUSED", ECONNREFUSED }, { "ECONNRESET", ECONNRESET }, { "ECONNABORTED", ECONNABORTED }, { "EPIPE",
+													   EPIPE },
+	{ "ENOTCONN", ENOTCONN }, { "EINVAL", EINVAL }, { "EADDRINUSE", EADDRINUSE }, { "EADDRNOTAVAIL",
+										       EADDRNOTAVAIL },
+	{ "ETIMEDOUT", ETIMEDOUT }, { "EHOSTUNREACH", EHOSTUNREACH }, { "ENETUNREACH", ENETUNREACH }, { "EBUSY",
+												       EBUSY },
 	{ "ENOPROTOOPT", ENOPROTOOPT }, { "EMSGSIZE", EMSGSIZE }, { "EOPNOTSUPP", EOPNOTSUPP },
 };
 
@@ -240,7 +246,8 @@ static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 	}
 	p->n_out++;
 	*o = (struct out_frame){ .at = p->now, .our_port = get16(t), .peer_port = get16(t + 2), .payload_ok = true,
-				 .seg = { .flags = t[13], .seq = get32(t + 4), .ack = get32(t + 8), .win = get16(t + 14),
+				 .seg = { .flags = t[13], .seq = get32(t + 4), .ack = get32(t + 8),
+					 .win = get16(t + 14),
 					  .len = l4_len - off } };
 	options_read(t + 20, off - 20, &o->seg);
 	pe = peer_of(p, o->peer_port);
@@ -668,7 +675,8 @@ static void check_state(struct player *p, const struct sock *s, const char *want
 static void check_poll(struct player *p, const struct sock *s, int i)
 {
 	static const struct { const char *name; uint32_t bit; } bits[] = {
-		{ "IN", TCP_EV_IN }, { "OUT", TCP_EV_OUT }, { "ERR", TCP_EV_ERR }, { "HUP", TCP_EV_HUP }, { "RDHUP", TCP_EV_RDHUP },
+		{ "IN", TCP_EV_IN }, { "OUT", TCP_EV_OUT }, { "ERR", TCP_EV_ERR }, { "HUP", TCP_EV_HUP }, { "RDHUP",
+													   TCP_EV_RDHUP },
 		{ "none", 0 },
 	};
 	uint32_t want = 0, got = tcp_poll(s->tcb) & (TCP_EV_IN | TCP_EV_OUT | TCP_EV_ERR | TCP_EV_HUP | TCP_EV_RDHUP);

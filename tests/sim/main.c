@@ -9,8 +9,8 @@
  *   sim --update [NAME]        writes the tables anew
  *   sim --list
  *
- * The tables are part of the repository, so that a change in behaviour shows as a difference. Figures are integers of the
- * simulated network and do not depend on the machine.
+ * The tables are part of the repository, so that a change in behaviour shows as a difference. Figures are integers of
+ * the simulated network and do not depend on the machine.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +40,8 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 		     (unsigned long long)o.worst_ms);
 	if (s.failed) {
 		*ret_failed = true;
-		printf("%s, seed %llu: %s (at %.6f s)\n  again: sim %s --seed %llu\n", sc->name, (unsigned long long)seed, s.failed,
+		printf("%s, seed %llu: %s (at %.6f s)\n  again: sim %s --seed %llu\n", sc->name,
+		       (unsigned long long)seed, s.failed,
 		       (double)(s.now - s.started) / 1e6, sc->name, (unsigned long long)seed);
 	}
 	sim_fini(&s);
@@ -49,7 +50,8 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 
 static void table_make(char *t, const struct scenario *sc, bool *ret_failed)
 {
-	int n = snprintf(t, TABLE_BYTES, "%s\nseed   time_ms     kbit/s     segs  retrans     lost held_KiB  worst_ms\n", sc->text);
+	int n = snprintf(t, TABLE_BYTES,
+			 "%s\nseed   time_ms     kbit/s     segs  retrans     lost held_KiB  worst_ms\n", sc->text);
 
 	for (uint64_t seed = 1; seed <= sc->seeds; seed++)
 		n += row_print(t + n, TABLE_BYTES - (size_t)n, sc, seed, ret_failed);
@@ -73,7 +75,8 @@ static bool table_same(const struct scenario *sc, const char *t, bool update)
 	fclose(f);
 	if (update || strcmp(old, t) == 0)
 		return true;
-	printf("%s: the table has changed. Was:\n%sis:\n%s  if that is meant: sim --update %s\n", sc->name, old, t, sc->name);
+	printf("%s: the table has changed. Was:\n%sis:\n%s  if that is meant: sim --update %s\n", sc->name, old, t,
+	       sc->name);
 	return false;
 }
 

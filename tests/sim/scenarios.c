@@ -197,7 +197,8 @@ static void outage(struct sim *s, struct outcome *o)
 /* The receiver stops reading for 5 s in the middle; the sender must block, and memory stay bounded. */
 static void slow_reader(struct sim *s, struct outcome *o)
 {
-	struct app server = { .ops = &app_transfer, .want_recv = MIB(20), .pause_at_bytes = MIB(4), .pause_us = SEC(5) };
+	struct app server = { .ops = &app_transfer, .want_recv = MIB(20), .pause_at_bytes = MIB(4),
+			     .pause_us = SEC(5) };
 	struct app client = { .ops = &app_transfer, .want_send = MIB(20) };
 
 	two_hosts(s, link_of(MBIT(100), MSEC(5)));
@@ -218,7 +219,8 @@ static void slow_reader(struct sim *s, struct outcome *o)
 static void server_first(struct sim *s, struct outcome *o)
 {
 	struct app server = { .ops = &app_transfer, .want_send = MIB(20) };
-	struct app client = { .ops = &app_transfer, .want_recv = MIB(20), .pause_at_bytes = MIB(4), .pause_us = SEC(5) };
+	struct app client = { .ops = &app_transfer, .want_recv = MIB(20), .pause_at_bytes = MIB(4),
+			     .pause_us = SEC(5) };
 
 	two_hosts(s, link_of(MBIT(100), MSEC(5)));
 	app_server(&s->host[1], 80, &server);
@@ -233,7 +235,8 @@ static void no_starving(struct sim *s, struct outcome *o)
 {
 	struct app bulk_in = { .ops = &app_transfer, .want_recv = MIB(20) };
 	struct app bulk_out = { .ops = &app_transfer, .want_send = MIB(20) };
-	struct app ask = { .ops = &app_ask, .requests = 50, .request_bytes = 100, .response_bytes = 2000, .think_us = MSEC(10) };
+	struct app ask = { .ops = &app_ask, .requests = 50, .request_bytes = 100, .response_bytes = 2000,
+			  .think_us = MSEC(10) };
 	struct app answer = { .ops = &app_answer, .request_bytes = 100, .response_bytes = 2000 };
 	struct app *bulk[2];
 
@@ -249,7 +252,8 @@ static void no_starving(struct sim *s, struct outcome *o)
 	outcome_take(s, o);
 	for (int i = 0; i < 2; i++)
 		if (bulk[i]->ended - bulk[i]->started > SEC(8))
-			sim_fail(s, "a bulk flow took %llu ms", (unsigned long long)(bulk[i]->ended - bulk[i]->started) / 1000);
+			sim_fail(s, "a bulk flow took %llu ms",
+				 (unsigned long long)(bulk[i]->ended - bulk[i]->started) / 1000);
 	if (o->worst_ms > 1500)
 		sim_fail(s, "a request took %llu ms", (unsigned long long)o->worst_ms);
 }
@@ -270,7 +274,8 @@ static void requests(struct sim *s, struct outcome *o, int n, struct app ask)
 static void requests_clean(struct sim *s, struct outcome *o)
 {
 	two_hosts(s, link_of(MBIT(1000), 100));
-	requests(s, o, 64, (struct app){ .ops = &app_ask, .requests = 100, .request_bytes = 100, .response_bytes = 300 });
+	requests(s, o, 64, (struct app){ .ops = &app_ask, .requests = 100, .request_bytes = 100,
+					.response_bytes = 300 });
 	if (o->worst_ms > 20)
 		sim_fail(s, "a request took %llu ms: something waited for a timer", (unsigned long long)o->worst_ms);
 }
@@ -281,7 +286,8 @@ static void requests_loss(struct sim *s, struct outcome *o)
 
 	l.loss_ppm = 5 * PPM_PERCENT;
 	two_hosts(s, l);
-	requests(s, o, 32, (struct app){ .ops = &app_ask, .requests = 50, .request_bytes = 1000, .response_bytes = 5000 });
+	requests(s, o, 32, (struct app){ .ops = &app_ask, .requests = 50, .request_bytes = 1000,
+					.response_bytes = 5000 });
 }
 
 static void connects_lossy(struct sim *s, struct outcome *o)
@@ -297,8 +303,8 @@ static void connects_lossy(struct sim *s, struct outcome *o)
 }
 
 /*
- * A client with 1,000 ports makes 6,000 connections to one port, one after the other and at times many at once, so that its
- * ports come round again while their last connection is in TIME_WAIT. No connect may be held up by that.
+ * A client with 1,000 ports makes 6,000 connections to one port, one after the other and at times many at once, so
+ * that its ports come round again while their last connection is in TIME_WAIT. No connect may be held up by that.
  */
 static void churn(struct sim *s, struct outcome *o, bool client_closes_first)
 {
@@ -428,11 +434,15 @@ static void refused(struct sim *s, struct outcome *o)
 	outcome_take(s, o);
 }
 
-/* Segments with wrong headers, which no checksum catches. Connections may end as they like, but nothing may break or remain. */
+/*
+ * Segments with wrong headers, which no checksum catches. Connections may end as they like, but nothing may break or
+ * remain.
+ */
 static void garbled(struct sim *s, struct outcome *o)
 {
 	struct app in = { .ops = &app_transfer, .want_recv = MIB(1), .want_send = MIB(1), .unchecked = true };
-	struct app ask = { .ops = &app_ask, .requests = 20, .request_bytes = 500, .response_bytes = 3000, .unchecked = true };
+	struct app ask = { .ops = &app_ask, .requests = 20, .request_bytes = 500, .response_bytes = 3000,
+			  .unchecked = true };
 	struct app answer = { .ops = &app_answer, .request_bytes = 500, .response_bytes = 3000, .unchecked = true };
 	struct sim_link l = link_of(MBIT(100), MSEC(1));
 
@@ -466,7 +476,8 @@ static void repaired_often(struct sim *s, struct outcome *o)
 {
 	struct app bulk_in = { .ops = &app_transfer, .want_recv = MIB(3), .want_send = MIB(1) };
 	struct app bulk_out = { .ops = &app_transfer, .want_send = MIB(3), .want_recv = MIB(1) };
-	struct app ask = { .ops = &app_ask, .requests = 30, .request_bytes = 500, .response_bytes = 5000, .think_us = MSEC(5) };
+	struct app ask = { .ops = &app_ask, .requests = 30, .request_bytes = 500, .response_bytes = 5000,
+			  .think_us = MSEC(5) };
 	struct app answer = { .ops = &app_answer, .request_bytes = 500, .response_bytes = 5000 };
 	struct sim_link l = link_of(MBIT(50), MSEC(3));
 	struct app *r;
@@ -490,7 +501,8 @@ static void repaired_often(struct sim *s, struct outcome *o)
 /* The connection that was being changed when the lock's holder died is reset, all others go on. */
 static void repair_resets_touched(struct sim *s, struct outcome *o)
 {
-	struct app in = { .ops = &app_transfer, .want_recv = MIB(5) }, out = { .ops = &app_transfer, .want_send = MIB(5) };
+	struct app in = { .ops = &app_transfer, .want_recv = MIB(5) }, out = { .ops = &app_transfer,
+									      .want_send = MIB(5) };
 	struct app *victim, *other;
 
 	two_hosts(s, link_of(MBIT(50), MSEC(3)));
@@ -512,7 +524,8 @@ static void repair_resets_touched(struct sim *s, struct outcome *o)
 const struct scenario scenarios[] = {
 	{ "bulk_clean", "20 MiB, 100 Mbit/s, 10 ms each way, nothing lost", bulk_clean, 1, false },
 	{ "bulk_offload", "64 MiB in super-frames, no limit but 20 us each way", bulk_offload, 1, true },
-	{ "bulk_loss_1pct", "20 MiB, 20 ms, 1 % lost, 2 % reordered, 1 % duplicated, both ways", bulk_loss_1pct, 3, false },
+	{ "bulk_loss_1pct", "20 MiB, 20 ms, 1 % lost, 2 % reordered, 1 % duplicated, both ways", bulk_loss_1pct, 3,
+	 false },
 	{ "bulk_loss_2pct", "10 MiB, 10 ms, 2 % lost", bulk_loss_2pct, 3, false },
 	{ "bulk_loss_10pct", "1 MiB, 10 ms, 10 % lost", bulk_loss_10pct, 3, false },
 	{ "bulk_offload_loss", "20 MiB each way in super-frames, 1 % of them lost", bulk_offload_loss, 3, true },
@@ -530,8 +543,10 @@ const struct scenario scenarios[] = {
 	{ "requests_clean", "64 x 100 requests, nothing lost", requests_clean, 1, true },
 	{ "requests_loss", "32 x 50 requests, 5 % lost", requests_loss, 3, false },
 	{ "connects_lossy", "200 connections, 20 % lost, 10 % twice, 10 % late", connects_lossy, 3, false },
-	{ "churn_client_first", "6,000 connections from 1,000 ports, the client closes first", churn_client_first, 1, false },
-	{ "churn_server_first", "6,000 connections from 1,000 ports, the server closes first", churn_server_first, 1, false },
+	{ "churn_client_first", "6,000 connections from 1,000 ports, the client closes first", churn_client_first, 1,
+	 false },
+	{ "churn_server_first", "6,000 connections from 1,000 ports, the server closes first", churn_server_first, 1,
+	 false },
 	{ "incast", "five senders, one receiver", incast, 3, false },
 	{ "own_address", "20 and 10 MiB between two sockets of one host", own_address, 1, true },
 	{ "no_neighbour", "connect to an address that nobody has", no_neighbour, 1, false },
@@ -539,6 +554,7 @@ const struct scenario scenarios[] = {
 	{ "refused", "connect to a port nobody listens on", refused, 1, false },
 	{ "garbled", "wrong headers in 10 % of the frames, with checksums that claim to be right", garbled, 5, false },
 	{ "repaired_often", "all derived data made anew every 7 ms under load and loss", repaired_often, 3, false },
-	{ "repair_resets_touched", "repair resets the connection in hand and no other", repair_resets_touched, 1, false },
+	{ "repair_resets_touched", "repair resets the connection in hand and no other", repair_resets_touched, 1,
+	 false },
 	{ 0 },
 };

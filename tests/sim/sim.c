@@ -51,7 +51,8 @@ struct sim_host *sim_host_add(struct sim *s, const struct sim_link *link, const 
 	struct sim_host *h = &s->host[n];
 	struct stack_config cfg = { .seed = { rnd(&s->rnd), rnd(&s->rnd), rnd(&s->rnd), rnd(&s->rnd) } };
 
-	*h = (struct sim_host){ .sim = s, .region = region_new(REGION_BYTES), .mac = { 2, 0, 0, 0, 0, (uint8_t)(n + 1) },
+	*h = (struct sim_host){ .sim = s, .region = region_new(REGION_BYTES), .mac = { 2, 0, 0, 0, 0,
+										      (uint8_t)(n + 1) },
 				.link = *link, .addr = ipaddr_v4(__builtin_bswap32(0x0a000001u + (uint32_t)n)) };
 	if (ctl)
 		cfg.ctl = *ctl;
@@ -127,7 +128,8 @@ static void arrive(struct sim *s, int to, usec_t at, const struct vnet_hdr *v, c
 	heap_push(s, f);
 }
 
-static void deliver(struct sim *s, struct sim_host *h, usec_t at, const struct vnet_hdr *v, const uint8_t *data, uint32_t len)
+static void deliver(struct sim *s, struct sim_host *h, usec_t at, const struct vnet_hdr *v, const uint8_t *data,
+		    uint32_t len)
 {
 	for (int i = 0; i < s->n_hosts; i++) {
 		if (&s->host[i] != h && ((data[0] & 1) || memcmp(data, s->host[i].mac, 6) == 0))
@@ -135,7 +137,10 @@ static void deliver(struct sim *s, struct sim_host *h, usec_t at, const struct v
 	}
 }
 
-/* Wrong octets where they hurt most: in the headers of IP and TCP; sometimes the frame is cut. The IP checksum is made right. */
+/*
+ * Wrong octets where they hurt most: in the headers of IP and TCP; sometimes the frame is cut. The IP checksum is
+ * made right.
+ */
 static void garble(struct sim *s, struct vnet_hdr *v, uint8_t *d, uint32_t *len)
 {
 	uint32_t n = 1 + (uint32_t)(rnd(&s->rnd) % 4);
@@ -351,7 +356,8 @@ void sim_check_clean(struct sim *s)
 		if (left || stack_live(st))
 			sim_fail(s, "host %d: %u connections left, %u live", i, left, stack_live(st));
 		if (st->timewaits.in_use || st->requests.in_use)
-			sim_fail(s, "host %d: %u TIME_WAITs, %u requests left", i, st->timewaits.in_use, st->requests.in_use);
+			sim_fail(s, "host %d: %u TIME_WAITs, %u requests left", i, st->timewaits.in_use,
+				 st->requests.in_use);
 		if (st->pools.held_bytes || st->pools.pbufs.in_use)
 			sim_fail(s, "host %d: %llu octets in cells, %u frames left", i,
 				 (unsigned long long)st->pools.held_bytes, st->pools.pbufs.in_use);
@@ -424,7 +430,8 @@ static bool app_push(struct app *a, uint64_t until, usec_t now)
 		struct iovec iov[16];
 		int n;
 		uint64_t want = until - a->sent;
-		ptrdiff_t room = tcp_send_begin(a->host->st, a->tcb, want > (1 << 20) ? 1 << 20 : (size_t)want, iov, 16, &n);
+		ptrdiff_t room = tcp_send_begin(a->host->st, a->tcb, want > (1 << 20) ? 1 << 20 : (size_t)want, iov, 16,
+						&n);
 
 		if (room == -EAGAIN)
 			return true;
@@ -449,7 +456,8 @@ static bool app_pull(struct app *a, uint64_t max, usec_t now)
 	while (max && !a->eof) {
 		struct iovec iov[16];
 		int n;
-		ptrdiff_t got = tcp_recv_begin(a->host->st, a->tcb, 0, max > (1 << 20) ? 1 << 20 : (size_t)max, iov, 16, &n);
+		ptrdiff_t got = tcp_recv_begin(a->host->st, a->tcb, 0, max > (1 << 20) ? 1 << 20 : (size_t)max, iov, 16,
+					       &n);
 
 		if (got == -EAGAIN)
 			return true;
@@ -614,7 +622,8 @@ struct app *app_server(struct sim_host *h, uint16_t port, const struct app *prot
 	l->ended = 1;
 	l->keep = true;
 	l->tcb = tcp_open(h->st, 4, (uintptr_t)l, h->sim->now);
-	if (!l->tcb || tcp_bind(h->st, l->tcb, &ep, h->sim->now) < 0 || tcp_listen(h->st, l->tcb, 4096, h->sim->now) < 0)
+	if (!l->tcb || tcp_bind(h->st, l->tcb, &ep, h->sim->now) < 0 || tcp_listen(h->st, l->tcb, 4096,
+										   h->sim->now) < 0)
 		sim_fail(h->sim, "listen failed");
 	return l;
 }

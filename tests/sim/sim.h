@@ -2,12 +2,12 @@
 /*
  * sim.h - a network in virtual time: hosts with a stack each on one switch, links with faults, programs on the hosts
  *
- * One seed decides everything, so a run can be repeated exactly. Nothing sleeps: time jumps to the next frame, timer or program's
- * alarm. Each host's link towards the switch has its own rules (rate, queue, delay, jitter, loss, reordering, duplication,
- * corruption); frames arrive at the host with the destination MAC, broadcasts at all others.
+ * One seed decides everything, so a run can be repeated exactly. Nothing sleeps: time jumps to the next frame, timer
+ * or program's alarm. Each host's link towards the switch has its own rules (rate, queue, delay, jitter, loss,
+ * reordering, duplication, corruption); frames arrive at the host with the destination MAC, broadcasts at all others.
  *
- * Programs are small state machines on one socket each. Bytes are a function of connection and offset, so that every octet
- * received is checked where it arrives.
+ * Programs are small state machines on one socket each. Bytes are a function of connection and offset, so that every
+ * octet received is checked where it arrives.
  */
 #ifndef OWNSTACK_TESTS_SIM_SIM_H
 #define OWNSTACK_TESTS_SIM_SIM_H

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * lower.h - a stack without TCP on a wire with one peer: 10.0.0.1/24, peer 10.0.0.2, gateway 10.0.0.254 for everything else
+ * lower.h - a stack without TCP on a wire with one peer: 10.0.0.1/24, peer 10.0.0.2, gateway 10.0.0.254 for
+ * everything else
  *
- * frame_*() write a frame into lower_in; feed() gives it to the stack; out() takes the next frame the stack sends, flat.
+ * frame_*() write a frame into lower_in; feed() gives it to the stack; out() takes the next frame the stack sends,
+ * flat.
  */
 #ifndef OWNSTACK_TESTS_UNIT_LOWER_H
 #define OWNSTACK_TESTS_UNIT_LOWER_H
@@ -14,7 +16,7 @@
 #include "fake_tcp.h"
 #include "region.h"
 
-#define IP(a, b, c, d)                                                                                                    \
+#define IP(a, b, c, d)                                                                                                \
 	ipaddr_v4(__builtin_bswap32((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d)))
 #define US   IP(10, 0, 0, 1)
 #define PEER IP(10, 0, 0, 2)
@@ -97,7 +99,8 @@ static inline void frame_eth(const uint8_t dst[6], const uint8_t src[6], uint16_
 	put16(lower_in + 12, type);
 }
 
-static inline void frame_arp(const uint8_t eth_dst[6], uint16_t op, const uint8_t sha[6], struct ipaddr spa, struct ipaddr tpa)
+static inline void frame_arp(const uint8_t eth_dst[6], uint16_t op, const uint8_t sha[6], struct ipaddr spa,
+			     struct ipaddr tpa)
 {
 	uint8_t *a = lower_in + ETH_HDR_BYTES;
 
@@ -155,7 +158,8 @@ static inline uint8_t *frame_tcp(struct ipaddr src, struct ipaddr dst, uint32_t 
 }
 
 /* Sends a 20 octet TCP header and @payload octets of @c to @dst, as TCP would. */
-static inline void send_tcp(struct ipaddr dst, struct cell *c, uint32_t payload, uint16_t gso_size, struct ip_path *path)
+static inline void send_tcp(struct ipaddr dst, struct cell *c, uint32_t payload, uint16_t gso_size,
+			    struct ip_path *path)
 {
 	struct ip_tx tx = { .src = US, .dst = dst, .proto = 6, .path = path };
 	struct pbuf *p = pbuf_alloc(st);

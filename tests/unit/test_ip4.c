@@ -133,7 +133,8 @@ TEST(segment_in_a_broadcast_frame_dropped)
 
 TEST(not_for_our_address_dropped)
 {
-	const struct ipaddr dst[] = { IP(10, 0, 0, 3), IP(10, 0, 0, 255), IP(255, 255, 255, 255), IP(224, 0, 0, 1), IP(0, 0, 0, 0) };
+	const struct ipaddr dst[] = { IP(10, 0, 0, 3), IP(10, 0, 0, 255), IP(255, 255, 255, 255), IP(224, 0, 0, 1),
+				     IP(0, 0, 0, 0) };
 
 	lower_start(false);
 	for (unsigned i = 0; i < 5; i++) {

@@ -42,7 +42,10 @@ static struct ipaddr by_name(const char *n)
 	return a;
 }
 
-/* What Linux 6.x answers to a bind() to @asked when another socket holds @held. Addresses: any (*), one (a), another (b). */
+/*
+ * What Linux 6.x answers to a bind() to @asked when another socket holds @held. Addresses: any (*), one (a), another
+ * (b).
+ */
 TEST(conflicts_as_linux)
 {
 	static const struct {
@@ -89,7 +92,8 @@ TEST(conflicts_as_linux)
 	for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		lower_start(false);
 		hold(by_name(t[i].held), 80, t[i].held_flags, t[i].held_uid);
-		cr_assert_eq(bind_to(by_name(t[i].asked), 80, t[i].flags, t[i].uid), t[i].conflict ? -EADDRINUSE : 0, "row %u", i);
+		cr_assert_eq(bind_to(by_name(t[i].asked), 80, t[i].flags, t[i].uid), t[i].conflict ? -EADDRINUSE : 0,
+			     "row %u", i);
 		cr_assert_eq(bind_to(by_name(t[i].asked), 81, t[i].flags, t[i].uid), 0, "another port");
 	}
 }
@@ -231,7 +235,8 @@ static bool always(struct stack *s, void *ctx, uint16_t port)
 	return !never(s, ctx, port);
 }
 
-static int connect_to(struct ipaddr dst, uint16_t dport, bool (*usable)(struct stack *, void *, uint16_t), uint16_t *ret_port)
+static int connect_to(struct ipaddr dst, uint16_t dport, bool (*usable)(struct stack *, void *, uint16_t),
+		      uint16_t *ret_port)
 {
 	struct endpoint to = { dst, dport };
 	struct port_hold h = { 0 };

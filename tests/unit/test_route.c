@@ -96,7 +96,8 @@ TEST(bad_routes_refused)
 
 TEST(broadcasts_known)
 {
-	struct ipaddr a[] = { IP(255, 255, 255, 255), IP(224, 0, 0, 1), IP(10, 0, 0, 255) }, b[] = { PEER, IP(10, 0, 1, 255), US };
+	struct ipaddr a[] = { IP(255, 255, 255, 255), IP(224, 0, 0, 1), IP(10, 0, 0, 255) }, b[] = { PEER, IP(10, 0, 1,
+													      255), US };
 
 	lower_start(false);
 	for (int i = 0; i < 3; i++) {

@@ -95,7 +95,9 @@ TEST(handler_may_set_again)
 	cr_assert_leq(now, SEC(1) + TICK_US);
 }
 
-/* Against a list searched in full: thousands of timers, near and years away, set, moved and cancelled while time jumps. */
+/*
+ * Against a list searched in full: thousands of timers, near and years away, set, moved and cancelled while time jumps.
+ */
 struct model {
 	struct timer t;
 	usec_t at; /* 0: not armed */
@@ -119,7 +121,8 @@ static void check_due(struct wheel *w, struct model *m, int n, usec_t now)
 		x->at = 0;
 	}
 	for (int i = 0; i < n; i++)
-		cr_assert(!m[i].at || m[i].at + TICK_US > now, "due at %llu, not fired at %llu", (unsigned long long)m[i].at,
+		cr_assert(!m[i].at || m[i].at + TICK_US > now, "due at %llu, not fired at %llu",
+			  (unsigned long long)m[i].at,
 			  (unsigned long long)now);
 }
 
