@@ -23,7 +23,7 @@ void server(int listener)
 
 	fd = peer_accept(listener);
 	tell('c');
-	poll_for(fd, POLLIN, POLLRDHUP);
+	poll_for(fd, POLLIN | POLLRDHUP, POLLRDHUP);
 	saw("plain close: read", read(fd, &c, 1));
 	saw("first write goes out", send(fd, "x", 1, MSG_NOSIGNAL));
 	poll_for(fd, POLLIN, POLLERR);
