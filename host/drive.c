@@ -366,7 +366,7 @@ void thr_leave_hold(struct thr *t)
 		shard_unlock(t);
 		wakes_send(t);
 		output_queue(t, out);
-		if (!more)
+		if (!more || !out) /* pending without a frame: out of pbufs until some have been sent */
 			break;
 		if (t->loop)
 			io_loop_flush(t->loop);
@@ -564,7 +564,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 		iw.deadline = next < iw.deadline ? next : iw.deadline;
 	}
 	iw.wake_seen = t->waker->word;
-	iw.block = !stack_output_pending(host->shard.stack) || !iw.rx;
+	iw.block = !iw.rx || !out || !stack_output_pending(host->shard.stack);
 	shard_unlock(t);
 	wakes_send(t);
 	output_queue(t, out);
