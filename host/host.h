@@ -94,7 +94,8 @@ struct waiter { /* one per thread, in host->waiters */
 	struct watch *watches;		/* of the call it blocks in: freed with it when its process dies */
 	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
 	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
-	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
+	uint32_t wake_at;		/* its place in the list of whoever queued a wake for it last; see thr_wake_later() */
+	_Atomic uint32_t owes, owes_seen; /* number of a batch of wakes it has promised and not yet sent, 0: none; the keeper's note of it */
 	struct file *held[WAITER_HELD];	/* references of calls in progress (file_hold()), given back if the process dies in them */
 };
 

@@ -119,6 +119,7 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 			continue;
 		if (w->kind == WATCH_THREAD) {
 			thr_wake_later(t, w->waiter);
+			w->disabled = w->exclusive; /* a second event is for a second thread */
 			woke = true;
 		} else {
 			ready_push(w);
@@ -172,6 +173,18 @@ static void waiter_watches_free(struct waiter *waiter)
 		watch_unlink(w);
 		slab_free(&host->watches, w);
 	}
+}
+
+static void waiter_pass_on(struct thr *t, struct waiter *waiter)
+{
+	for (struct watch *w = waiter->watches; w; w = w->sibling)
+		if (w->exclusive && w->disabled && w->prev)
+			file_notify(t, w->file, file_poll(w->file));
+}
+
+void watch_pass_on(struct thr *t)
+{
+	waiter_pass_on(t, t->waiter);
 }
 
 void watch_disarm_all(struct thr *t)
@@ -370,26 +383,44 @@ void watch_drop_all(struct thr *t, struct file *f)
 
 void epoll_drop(struct thr *t, struct epoll *ep)
 {
-	while (ep->all)
-		epoll_watch_free(ep->all);
+	while (ep->all) {
+		struct watch *w = ep->all;
+		struct file *left = w->exclusive && w->queued ? w->file : NULL;
+
+		epoll_watch_free(w);
+		if (left) /* who was woken for it will not come */
+			file_notify(t, left, file_poll(left));
+	}
 	while (ep->sleepers)
 		epoll_wake(t, ep, NEST_MAX);
+}
+
+void ready_waiter_drop(struct thr *t, struct waiter *w)
+{
+	sleeper_unlink(w);
+	queue_sleeper_drop(w);
+	waiter_pass_on(t, w);
+	waiter_watches_free(w);
+	for (int i = 0; i < WAITER_HELD; i++) {
+		file_unref(t, w->held[i]);
+		w->held[i] = NULL;
+	}
 }
 
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
+	bool owed = false;
 
 	for (w = host->slot[slot].waiters; w; w = next) {
 		next = w->next;
-		waiter_watches_free(w);
-		for (int i = 0; i < WAITER_HELD; i++)
-			file_unref(t, w->held[i]);
-		sleeper_unlink(w);
-		queue_sleeper_drop(w);
+		owed |= w->owes != 0; /* it died between unlocking and waking */
+		ready_waiter_drop(t, w);
 		slab_free(&host->waiters, w);
 	}
 	host->slot[slot].waiters = NULL;
+	if (owed)
+		waiters_wake_all();
 }
 
 /* ---- repair ---- */
@@ -414,16 +445,15 @@ static void repair_reset(void)
 		ep->sleepers = NULL;
 		ep->n_watches = ep->n_ready = 0;
 	}
-	for (uint32_t i = 0; i < SLOTS_MAX; i++)
+	for (uint32_t i = 0; i < host->slot_top; i++) /* not SLOTS_MAX: to write to a slot makes its memory */
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
-		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
+		struct slot *s = &host->slot[wt->slot % SLOTS_MAX]; /* 0: died before it was filled in; there it harms nobody */
 
 		wt->watches = NULL;
 		wt->ep_prev = NULL;
 		wt->q_prev = NULL;
-		wt->wake_queued = 0;
 		wt->next = s->waiters;
 		wt->prev = &s->waiters;
 		if (wt->next)
@@ -432,9 +462,8 @@ static void repair_reset(void)
 	}
 }
 
-void ready_repair(struct thr *t)
+void ready_repair(void)
 {
-	struct waiter *wt;
 	struct watch *w;
 
 	slab_rebuild(&host->files);
@@ -459,6 +488,6 @@ void ready_repair(struct thr *t)
 			ready_push(w); /* an event too many is allowed, one too few is not */
 		}
 	}
-	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) /* all look again and put themselves back */
-		thr_wake_later(t, wt);
+	/* All look again and put themselves back. At once: who repairs may be about to end, and will not leave by thr_leave(). */
+	waiters_wake_all();
 }
