@@ -146,7 +146,7 @@ void waiters_wake_all(void)
 		io_wake(&w->waker);
 }
 
-static void keeper_want(enum keeper_pace pace)
+void keeper_want(enum keeper_pace pace)
 {
 	uint32_t cur = host->keeper.pace;
 
@@ -588,7 +588,7 @@ static void owed_look(struct keeper_look *look, usec_t now)
 static usec_t keeper_next(struct thr *t, struct keeper_look *look, bool drives)
 {
 	uint32_t tick = KEEPER_TICK, slow = KEEPER_SLOW;
-	bool need_tick = host->queue.held || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
+	bool need_tick = host->queue.held || host->passed || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
 
 	if (host->keeper.pace == KEEPER_TICK && !need_tick && ++look->idle_ticks >= TICKS_IDLE_MAX)
 		atomic_compare_exchange_strong(&host->keeper.pace, &tick, KEEPER_SLOW);
@@ -628,6 +628,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 		out = output_take(t, TX_BATCH);
 	}
 	owed_look(&look, t->now);
+	ready_passed_look(t, TICK_US);
 	iw.rx = role_is_mine(t);
 	iw.deadline = keeper_next(t, &look, iw.rx);
 	look.role = host->queue.role;

@@ -118,6 +118,8 @@ struct file {
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
+	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
+	uint64_t passed_at;
 };
 
 /* ---- readiness (ready.h) ---- */
@@ -170,6 +172,7 @@ struct host {
 	_Alignas(64) struct keeper_area keeper;
 	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks;
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
+	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */
 	_Atomic uint32_t slot_top;	/* slots ever used are below */
 	_Atomic uint32_t slot_changes;	/* bumped where a slot changes hands: the keeper looks at all of them */

@@ -45,6 +45,8 @@ int epoll_collect(struct thr *t, struct epoll *ep, struct epoll_event *ret, int 
 void epoll_sleep_arm(struct thr *t, struct epoll *ep);
 void epoll_sleep_disarm(struct thr *t, struct epoll *ep);
 bool epoll_has_ready(struct epoll *ep);
+/** ready_passed_look() - events that one exclusive waiter was woken for longer than @age_us ago, and which are still there, are shown to all */
+void ready_passed_look(struct thr *t, usec_t age_us);
 /** watch_drop_all() - @f ends: its watches go, its blocked threads look again */
 void watch_drop_all(struct thr *t, struct file *f);
 /** epoll_drop() - @ep ends: its members are let go */

@@ -108,6 +108,8 @@ bool drive_is_due(const struct thr *t);
  * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
 int drive_keeper(struct thr *t, int epoll_fd);
+/** keeper_want() - the keeper shall look at this pace at least; wakes it where that is news */
+void keeper_want(enum keeper_pace pace);
 /** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */
 void queue_sleeper_drop(struct waiter *w);
 /** drive_thread_exits() - the role goes back if this thread holds it. No lock held. */
