@@ -6,6 +6,7 @@
  * others fault; it is sparse, so that size costs nothing. MAP_FIXED_NOREPLACE: a program that has something at our address
  * keeps it, and we say so. struct host comes first, the region for all slabs behind it.
  */
+#include <netinet/in.h>
 #include <stdio.h>
 #include "arena.h"
 #include "sys.h"
@@ -162,6 +163,11 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
 	}
+	if (cfg->loopback) {
+		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);
+		if (rc && rc != -EEXIST)
+			return failed(ret_err, err_bytes, "loopback", "private", rc, "give more bytes with --arena");
+	}
 	if (cfg->gateway.set) {
 		rc = stack_route_add(st, ipaddr_v4(0), 0, cfg->gateway.addr);
 		if (rc)
@@ -186,6 +192,7 @@ static void format_settings(struct host *h, const struct config *cfg, const stru
 	h->dev_caps = dev->caps;
 	h->io_level = cfg->io;
 	h->listen_both = (uint8_t)cfg->listen_both;
+	h->loopback_private = cfg->loopback != 0;
 	h->verbose = cfg->verbose;
 	h->spin_us = cfg->spin_us;
 	h->leak_v6 = cfg->leak_v6;

@@ -161,7 +161,7 @@ struct host {
 	uint8_t token[16];	     /* who can read it is a member: the warden asks for it on later requests */
 	uint32_t dev_kind, io_level; /* enum io_kind; io_level forced by OWNSTACK_IO or 0 */
 	char ifname[16];
-	uint8_t listen_both, verbose;
+	uint8_t listen_both, verbose, loopback_private;
 	uint32_t owner_uid;
 	char pcap_path[128], impair[128];
 	_Alignas(64) struct shard shard;
