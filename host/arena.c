@@ -124,6 +124,8 @@ static int format_slabs(struct host *h)
 	if (!rc)
 		rc = slab_init(&h->waiters, &h->region, sizeof(struct waiter), 0);
 	if (!rc)
+		rc = slab_init(&h->kopts, &h->region, sizeof(struct kopt), 0);
+	if (!rc)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
 	return rc;
 }

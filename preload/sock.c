@@ -303,6 +303,7 @@ static int accept_take(struct op *op, int flags, struct endpoint *ret_peer)
 		f->status = flags & SOCK_NONBLOCK ? O_NONBLOCK : 0;
 		f->rcvtimeo_us = op->f->rcvtimeo_us;
 		f->sndtimeo_us = op->f->sndtimeo_us;
+		kopt_inherit(f, op->f);
 		tcp_set_user(tcb, file_handle(f));
 		tcp_peer(tcb, ret_peer);
 		r = fd_install(op->t, fd, f, flags & SOCK_CLOEXEC ? FDENT_CLOEXEC : 0);
