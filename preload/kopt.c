@@ -14,6 +14,7 @@
  * value. This costs some microseconds, for options that are set once in a life; those that matter have rows of their own
  * (sockopts.def) and never come here.
  */
+#include <linux/tcp.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@
 #define O_IPV6_TRANSPARENT   75
 #define O_IPV6_FREEBIND	     78
 #define O_TCP_INQ	     36
+#define O_TCP_AO_REPAIR	     42
 #define BUF_MOST	     (INT32_MAX / 2)
 
 /* ---- what was set before (shard lock) ---- */
@@ -157,6 +159,28 @@ static void effect(struct op *op, int level, int name, int given, int now)
 
 /* ---- the two calls ---- */
 
+/* The stand-in is CLOSED. Where the state matters, what the kernel would say in the one this socket is in. Lock held. */
+static int state_refuses(const struct op *op, int level, int name)
+{
+	enum tcp_state s = tcp_state(op->f->tcb);
+
+	if (level != IPPROTO_TCP || s == TCPS_CLOSED)
+		return 0;
+	switch (name) {
+	case TCP_FASTOPEN:
+	case TCP_FASTOPEN_NO_COOKIE:
+		return s == TCPS_LISTEN ? 0 : -EINVAL;
+	case TCP_FASTOPEN_CONNECT:
+		return -EINVAL;
+	case TCP_QUEUE_SEQ:
+		return -EPERM;
+	case O_TCP_AO_REPAIR:
+		return s == TCPS_LISTEN ? -EPERM : 0;
+	default:
+		return 0;
+	}
+}
+
 /* The kernel took the option, on @fd. Lock held at return. */
 static int took(struct op *op, int fd, int level, int name, const void *val, socklen_t len)
 {
@@ -177,10 +201,12 @@ static int took(struct op *op, int fd, int level, int name, const void *val, soc
 
 int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
 {
-	int fd = stand_in(op), r = fd;
+	int refused = state_refuses(op, level, name), fd = stand_in(op), r = fd;
 
 	if (fd >= 0)
 		r = (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+	if (refused && (int)len >= (int)sizeof(int))
+		r = refused;
 	if (r < 0)
 		shard_lock(op->t);
 	else
@@ -200,12 +226,14 @@ int kopt_note(struct op *op, int fd, int level, int name, const void *val, sockl
 
 int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len)
 {
-	int fd = stand_in(op), r = fd;
+	int refused = name == O_TCP_AO_REPAIR ? state_refuses(op, level, name) : 0, fd = stand_in(op), r = fd;
 
 	if (fd >= 0) {
 		r = (int)kernel_result(libc_next.getsockopt(fd, level, name, val, len));
 		libc_next.close(fd);
 	}
+	if (refused && r == -ENOPROTOOPT)
+		r = refused;
 	shard_lock(op->t);
 	return (int)op_end(op, r);
 }

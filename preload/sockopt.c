@@ -26,6 +26,9 @@
 #define SO_RCVTIMEO_NEW 66
 #define SO_SNDTIMEO_NEW 67
 #endif
+#ifndef IP_PROTOCOL
+#define IP_PROTOCOL 52
+#endif
 #define BUF_LOCK_SND	   1
 #define BUF_LOCK_RCV	   2
 #define RCVBUF_MIN_BYTES   2304
@@ -65,7 +68,7 @@ struct opt {
 
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
-	get_acceptconn, get_peername, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
+	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
 	get_defer_accept, get_quickack, get_congestion, get_info, get_tos, get_window_clamp;
 static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
 	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion, set_tos,
@@ -142,11 +145,6 @@ static const struct opt *opt_find(int family, int level, int name, int access)
 	return NULL;
 }
 
-static bool opt_is_ours(int family, int level, int name)
-{
-	return opt_find(family, level, name, SET) || opt_find(family, level, name, GET);
-}
-
 static int opt_apply(struct op *op, int level, int name, const struct val *v)
 {
 	const struct opt *o = opt_find(op->f->family, level, name, SET);
@@ -205,13 +203,13 @@ int sk_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 		shard_lock(op.t);
 		if (r || op.f->kind == FILE_EPOLL || !op.f->tcb)
 			return (int)op_end(&op, r);
-		if (!opt_is_ours(op.f->family, level, name))
+		if (!opt_find(op.f->family, level, name, SET))
 			kopt_note(&op, fd, level, name, val, len);
 		else if (!val_from_user(&v, level, name, val, len))
 			opt_apply(&op, level, name, &v);
 		return (int)op_end(&op, 0);
 	}
-	if (!opt_is_ours(op.f->family, level, name))
+	if (!opt_find(op.f->family, level, name, SET))
 		return kopt_set(&op, level, name, val, len);
 	r = val_from_user(&v, level, name, val, len);
 	return (int)op_end(&op, r ? r : opt_apply(&op, level, name, &v));
@@ -241,7 +239,7 @@ int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 		return kopt_get(&op, level, name, val, len);
 	if (user_copy(&room, len, sizeof(room)))
 		return (int)op_end(&op, -EFAULT);
-	if ((int)room < 0)
+	if ((int)room < 0 && level != IPPROTO_IPV6) /* which takes it for a large one */
 		return (int)op_end(&op, -EINVAL);
 	memset(&v, 0, sizeof(v));
 	v.len = room;
@@ -430,6 +428,14 @@ static int get_acceptconn(struct op *op, struct val *v)
 	return give_int(v, tcp_state(op->f->tcb) == TCPS_LISTEN);
 }
 
+static int get_port(struct op *op, struct val *v)
+{
+	struct endpoint ep;
+
+	tcp_local(op->f->tcb, &ep);
+	return give_int(v, ep.port);
+}
+
 static int get_peername(struct op *op, struct val *v)
 {
 	union sockaddr_any a;
@@ -616,12 +622,12 @@ static int get_defer_accept(struct op *op, struct val *v)
 
 static int get_quickack(struct op *op, struct val *v)
 {
-	return give_int(v, tcp_opts(op->f->tcb)->quickack);
+	return give_int(v, tcp_opts(op->f->tcb)->quickack != QUICKACK_OFF);
 }
 
 static int set_quickack(struct op *op, const struct val *v)
 {
-	tcp_opts(op->f->tcb)->quickack = !!v->i;
+	tcp_opts(op->f->tcb)->quickack = v->i ? QUICKACK_ON : QUICKACK_OFF;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_QUICKACK, op->t->now);
 	return 0;
 }

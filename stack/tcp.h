@@ -48,6 +48,7 @@ struct tcp_opts {
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 };
+enum { QUICKACK_UNSET, QUICKACK_ON, QUICKACK_OFF };
 enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_OTHER };
 
 /* ---- life ---- */

@@ -350,7 +350,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 		tcp_write_space(st, t);
 		break;
 	case TCP_OPT_QUICKACK:
-		if (!t->opts.quickack) {
+		if (t->opts.quickack == QUICKACK_OFF) {
 			t->flags |= TF_PINGPONG;
 			break;
 		}

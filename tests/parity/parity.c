@@ -35,6 +35,11 @@ long must(const char *what, long r)
 	return r;
 }
 
+int control_fd(void)
+{
+	return ctl;
+}
+
 void tell(char letter)
 {
 	must("tell", write(ctl, &letter, 1));

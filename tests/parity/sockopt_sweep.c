@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define ROOM 64
@@ -30,14 +31,16 @@ static const struct level levels[] = {
 };
 
 /* Numbers that the kernel's headers of this system may not have yet. */
-enum { S_INCOMING_CPU = 49, S_INCOMING_NAPI = 56, S_COOKIE = 57, S_NETNS_COOKIE = 71, S_MEMINFO = 55 };
+enum { S_INCOMING_CPU = 49, S_INCOMING_NAPI = 56, S_COOKIE = 57, S_NETNS_COOKIE = 71, S_MEMINFO = 55, O_IP_PROTOCOL = 52 };
 
 static bool of_the_moment(int level, int name)
 {
 	if (level == SOL_SOCKET)
 		return name == S_INCOMING_CPU || name == S_INCOMING_NAPI || name == S_COOKIE || name == S_NETNS_COOKIE ||
 		       name == S_MEMINFO;
-	return level == IPPROTO_TCP && (name == TCP_INFO || name == TCP_CC_INFO || name == TCP_TIMESTAMP);
+	if (level == IPPROTO_IP)
+		return name == O_IP_PROTOCOL || name == IP_MTU; /* the port of a TCP socket; the device's */
+	return level == IPPROTO_TCP && (name == TCP_MAXSEG || name == TCP_INFO || name == TCP_CC_INFO || name == TCP_TIMESTAMP);
 }
 
 static bool privileged = true;
@@ -46,9 +49,12 @@ static bool privileged = true;
 static bool known_difference(int level, int name)
 {
 	if (level == SOL_SOCKET)
-		return name == SO_ZEROCOPY || name == SO_RCVLOWAT; /* refused; bounded by the host's own tcp_rmem */
+		return name == SO_ZEROCOPY || name == SO_RCVLOWAT || /* refused; bounded by the host's own tcp_rmem */
+		       name == SO_TIMESTAMPING || name == 65 || /* the state that SOF_TIMESTAMPING_OPT_ID asks for */
+		       name == SO_ATTACH_BPF || name == SO_ATTACH_REUSEPORT_EBPF; /* the value is a descriptor's number */
 	if (level == IPPROTO_TCP)
-		return name == TCP_REPAIR && privileged; /* refused to everybody */
+		return (name == TCP_REPAIR && privileged) || /* refused to everybody */
+		       name == TCP_CONGESTION || name == TCP_CC_INFO; /* the machine's default; sockopt_walk has cubic */
 	return false;
 }
 
@@ -130,7 +136,9 @@ static void sweep_lengths(const char *state, int fd, const struct level *l, int 
 	struct run set = { .any = false }, get = { .any = false };
 	uint8_t buf[ROOM] = { 1 };
 	char got[48];
+	int one = 1;
 
+	setsockopt(fd, l->level, name, &one, sizeof(one)); /* away from defaults that depend on the machine */
 	for (int len = 0; len <= ROOM; len++) {
 		run_add(&set, len, setsockopt(fd, l->level, name, buf, (socklen_t)len) ? strerrorname_np(errno) : "ok");
 		look(fd, l->level, name, (socklen_t)len, got, sizeof(got));
@@ -192,39 +200,51 @@ static void drop_privilege(void)
 	privileged = false;
 }
 
-/* Holds the other end of each connection of the client's until that ends; the last one says q. */
-static void hold_until_quit(int listener)
+/* Holds the other end of each connection of the client's: an option may well keep one from ending by itself (pacing). */
+static void hold_until_told(int listener)
 {
-	char said = 0;
+	struct pollfd p[2] = { { .fd = listener, .events = POLLIN }, { .fd = control_fd(), .events = POLLIN } };
+	static int held[4096];
+	size_t n = 0;
 
-	while (said != 'q') {
-		int fd = peer_accept(listener);
-
-		if (read(fd, &said, 1) < 0) /* a reset: some option's doing */
-			said = 0;
-		close(fd);
+	for (;;) {
+		must("poll", poll(p, 2, -1));
+		if (p[1].revents)
+			break;
+		held[n++] = peer_accept(listener);
+		if (n == sizeof(held) / sizeof(*held))
+			break;
 	}
+	await('b');
+	while (n)
+		close(held[--n]);
+}
+
+static void more_numbers(void)
+{
+	struct rlimit r;
+
+	must("getrlimit", getrlimit(RLIMIT_NOFILE, &r));
+	r.rlim_cur = r.rlim_max < 4200 ? r.rlim_max : 4200;
+	must("setrlimit", setrlimit(RLIMIT_NOFILE, &r));
 }
 
 void server(int listener)
 {
+	more_numbers();
 	sweep("listener", make_listener);
 	sweep("IPv6, bound", make_bound6);
 	tell('a');
-	hold_until_quit(listener);
+	hold_until_told(listener);
 	drop_privilege();
 	sweep("unprivileged listener", make_listener);
 }
 
 void client(void)
 {
-	int fd;
-
 	await('a');
 	sweep("established", peer_connect);
 	drop_privilege();
 	sweep("unprivileged established", peer_connect);
-	fd = peer_connect();
-	write_all(fd, "q", 1);
-	close(fd);
+	tell('b');
 }
