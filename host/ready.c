@@ -376,6 +376,19 @@ void epoll_drop(struct thr *t, struct epoll *ep)
 		epoll_wake(t, ep, NEST_MAX);
 }
 
+void ready_slot_let_go(struct thr *t, uint32_t slot)
+{
+	for (struct waiter *w = host->slot[slot].waiters; w; w = w->next) {
+		waiter_watches_free(w);
+		for (int i = 0; i < WAITER_HELD; i++) {
+			struct file *f = w->held[i];
+
+			w->held[i] = NULL;
+			file_unref(t, f);
+		}
+	}
+}
+
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;

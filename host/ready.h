@@ -49,6 +49,8 @@ bool epoll_has_ready(struct epoll *ep);
 void watch_drop_all(struct thr *t, struct file *f);
 /** epoll_drop() - @ep ends: its members are let go */
 void epoll_drop(struct thr *t, struct epoll *ep);
+/** ready_slot_let_go() - the process ends, its gate is closed: what its sleeping threads hold and watch goes. Shard lock. */
+void ready_slot_let_go(struct thr *t, uint32_t slot);
 /** ready_slot_drop() - process is dead: its threads' watches go */
 void ready_slot_drop(struct thr *t, uint32_t slot);
 /** ready_repair() - after a broken lock: lists from the slabs */

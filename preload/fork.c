@@ -25,6 +25,7 @@ static void fork_child(uint32_t slot)
 	signal_fork_child();
 	cancel_fork_child();
 	join_fork_child();
+	stdio_fork_child();
 	if (slot)
 		slot_fork_child(slot);
 	host_fork_child(); /* always: a copy of the parent's link would hide the parent's exec from the keeper */
@@ -82,7 +83,7 @@ EXPORT(int, daemon, (int nochdir, int noclose))
 	if (pid < 0)
 		return -1;
 	if (pid > 0)
-		libc_next._exit(0);
+		own__exit(0);
 	if (setsid() < 0)
 		return -1;
 	if (!nochdir && chdir("/") < 0)
