@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
-enum { ROUNDS = 8 };
+enum { ROUNDS = 8, MANY = 500 };
 static const char *const ways[] = { "exit", "_exit", "quick_exit", "syscall", "a thread in accept", "exec of true" };
 #define N_WAYS ((int)(sizeof(ways) / sizeof(ways[0])))
 
@@ -41,8 +41,11 @@ static _Noreturn void leave(int way, int listener)
 static void child(int way)
 {
 	struct sockaddr_in at = peer_addr;
-	int fd = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0));
+	int fd;
 
+	for (int i = 0; i < MANY; i++) /* the listener is not the first to be closed */
+		must("socket", socket(AF_INET, SOCK_STREAM, 0));
+	fd = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0));
 	at.sin_port = htons((uint16_t)(ntohs(at.sin_port) + 1));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	must("bind", bind(fd, (struct sockaddr *)&at, sizeof(at)));
@@ -68,6 +71,18 @@ static void ends_with(int listener, const char *how)
 	tell('f');
 }
 
+/* Is the port free again? */
+static void bind_anew(const char *how)
+{
+	struct sockaddr_in at = peer_addr;
+	int fd = (int)must("socket", socket(AF_INET, SOCK_STREAM, 0));
+
+	at.sin_port = htons((uint16_t)(ntohs(at.sin_port) + 1));
+	if (bind(fd, (struct sockaddr *)&at, sizeof(at)))
+		saw(how, -1);
+	close(fd);
+}
+
 void server(int listener)
 {
 	int status;
@@ -82,6 +97,7 @@ void server(int listener)
 		must("waitpid", waitpid(pid, &status, 0));
 		if (status)
 			say("%s: status %d", ways[i / ROUNDS], status);
+		bind_anew(ways[i / ROUNDS]);
 		tell('d');
 		await('n');
 	}
