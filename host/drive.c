@@ -38,6 +38,7 @@
 #define HOLD_MAX_US	200
 #define ABSENCE_LONG_US 100
 #define LOOK_FRESH_US	10 /* an EAGAIN this soon after a look at the queue needs no other look */
+#define LOOK_DUE_US	200 /* a wait that finds its events ready looks at the queue itself after that long */
 #define TICK_US		MSEC(4)
 #define SLOW_US		MSEC(100)
 #define TICKS_IDLE_MAX	25 /* ticks without need before the pace falls back */
@@ -476,6 +477,11 @@ void drive_once(struct thr *t)
 		thr_leave(t);
 	}
 	thr_undefer();
+}
+
+bool drive_is_due(const struct thr *t)
+{
+	return t->now - host->queue.looked_at >= LOOK_DUE_US;
 }
 
 /* ---- the keeper (RULES H1) ---- */
