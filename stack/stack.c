@@ -52,6 +52,7 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_timewait_us = SEC(60),
 		.ip_local_port_range = { 32768, 60999 },
 		.ip_default_ttl = 64,
+		.tcp_syncookies = 1,
 		.tcp_sack = 1,
 		.tcp_timestamps = 1,
 		.tcp_window_scaling = 1,
@@ -102,6 +103,7 @@ struct stack *stack_init(const struct stack_config *cfg, usec_t now)
 	st->key_secret = derive_key(cfg->seed, 1);
 	st->key_port = derive_key(cfg->seed, 2);
 	st->key_rand = derive_key(cfg->seed, 3);
+	st->key_cookie = derive_key(cfg->seed, 4);
 	st->path_gen = 1;
 	st->started = now;
 	st->icmp_refilled = now;

@@ -319,8 +319,8 @@ void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 
 	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
-					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1, r->ts_offset + tcp_ts_clock(now),
-					     r->ts_recent);
+					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1,
+					     r->ts_offset + (r->ts_cookie ? r->ts_cookie : tcp_ts_clock(now)), r->ts_recent);
 	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
 }
 
@@ -369,7 +369,8 @@ uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
 	bool v4 = ipaddr_is_v4(t->raddr);
 	uint32_t max = st->dev.gso_max_bytes;
 
-	if (!(v4 ? st->dev.tso4 : st->dev.tso6) || max < t->snd_mss + 2 * HDR_ROOM_IP)
+	/* one urgent pointer cannot serve all segments of a super-frame */
+	if (!(v4 ? st->dev.tso4 : st->dev.tso6) || t->flags & TF_URG || max < t->snd_mss + 2 * HDR_ROOM_IP)
 		return t->snd_mss;
 	max -= 2 * HDR_ROOM_IP;
 	return max - max % t->snd_mss;

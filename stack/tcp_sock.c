@@ -547,6 +547,7 @@ static void conn_clear(struct tcb *t)
 	t->last_rcv = t->last_snd = t->last_ack = t->rexmt_start = 0;
 	t->ts_recent = t->ts_recent_ms = 0;
 	t->rtt_n = t->n_sack_recent = 0;
+	t->urg_data = 0;
 	t->ssthresh = CWND_MAX_BYTES;
 	t->reordering = TCP_DUPTHRESH;
 	t->pmtu_bytes = 0;
@@ -969,7 +970,7 @@ static void snd_busy_clear(struct stack *st, struct tcb *t)
 
 void tcp_busy_clear(struct stack *st, struct tcb *t)
 {
-	t->flags &= ~TF_RCV_BUSY;
+	t->flags &= ~(TF_RCV_BUSY | TF_RCV_HOLE);
 	snd_busy_clear(st, t);
 }
 
@@ -1039,9 +1040,12 @@ uint32_t tcp_poll(const struct tcb *t)
 	if (t->flags & TF_RCV_SHUT)
 		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
 	if (t->state != TCPS_SYN_SENT && t->state != TCPS_SYN_RECEIVED) {
-		if (t->rcv_bytes > 0 &&
-		    ((int64_t)t->rcv_bytes >= t->opts.rcvlowat_bytes || t->rcv_bytes >= t->rcv_space_bytes / 2))
+		uint32_t bytes = t->rcv_bytes - (t->rcv_bytes > 0 && tcp_hole_first(t));
+
+		if (bytes > 0 && ((int64_t)bytes >= t->opts.rcvlowat_bytes || bytes >= t->rcv_space_bytes / 2))
 			ev |= TCP_EV_IN | TCP_EV_RDNORM;
+		if (t->urg_data & TCP_URG_VALID)
+			ev |= TCP_EV_PRI;
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
@@ -1078,7 +1082,9 @@ int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)
 
 size_t tcp_readable_bytes(const struct tcb *t)
 {
-	return t->rcv_bytes;
+	if (!t->urg_data || t->opts.oobinline || t->rcv_up - t->copied_seq >= t->rcv_bytes)
+		return t->rcv_bytes;
+	return t->rcv_up - t->copied_seq; /* as Linux: up to the mark */
 }
 
 size_t tcp_unacked_bytes(const struct tcb *t)
