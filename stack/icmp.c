@@ -98,7 +98,7 @@ static void error_input(struct stack *st, const struct frame *f, const struct ip
 	l4 = in + hdr_len;
 	e = (struct ip_error){ .src = ipaddr_v4(get32_raw(in + 12)), .dst = ipaddr_v4(get32_raw(in + 16)),
 			       .sport = get16(l4), .dport = get16(l4 + 2), .seq = get32(l4 + 4),
-			       .type = h[0], .code = h[1], .mtu = get16(h + 6) };
+			       .type = h[0], .code = h[1], .mtu = get16(h + 6), .len = get16(in + 2) };
 	if (in[9] != IPPROTO_NR_TCP || (get16(in + 6) & 0x1fff) || !stack_addr_is_ours(st, e.src)) {
 		drop(st, DROP_ICMP_TYPE);
 		return;

@@ -283,6 +283,7 @@ void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now)
 
 uint32_t ip_mtu(const struct stack *st, const struct ipaddr *dst)
 {
-	(void)dst;
-	return st->dev.mtu_bytes;
+	const struct dst *d = dst_find(st, dst);
+
+	return d && d->pmtu_bytes && d->pmtu_bytes < st->dev.mtu_bytes ? d->pmtu_bytes : st->dev.mtu_bytes;
 }

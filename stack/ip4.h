@@ -52,7 +52,7 @@ struct ip_tx {
 void ip_output(struct stack *st, struct pbuf *p, const struct ip_tx *tx, usec_t now);
 /** ip_confirm() - TCP made progress on this path: its neighbour is reachable. A store or two. */
 void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now);
-/** ip_mtu() - largest IP packet towards @dst */
+/** ip_mtu() - largest IP packet towards @dst, as far as is known */
 uint32_t ip_mtu(const struct stack *st, const struct ipaddr *dst);
 
 /* An ICMP error about a segment of ours, or what stands for one. */
@@ -62,6 +62,7 @@ struct ip_error {
 	uint32_t seq;		 /* its sequence number, RFC 5927 4 */
 	uint8_t type, code;
 	uint16_t mtu;		 /* type 3 code 4: next-hop MTU, 0 unknown */
+	uint16_t len;		 /* of the IP packet that is quoted */
 	bool local;		 /* made by ourselves: the neighbour did not answer */
 };
 

@@ -52,6 +52,7 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_timewait_us = SEC(60),
 		.ip_local_port_range = { 32768, 60999 },
 		.ip_default_ttl = 64,
+		.tcp_mtu_probing = 1, /* Linux: 0 */
 		.tcp_syncookies = 1,
 		.tcp_sack = 1,
 		.tcp_timestamps = 1,
@@ -81,6 +82,8 @@ static int stack_init_parts(struct stack *st, usec_t now)
 		r = route_init(st);
 	if (r == 0)
 		r = neigh_init(st);
+	if (r == 0)
+		r = dst_init(st);
 	if (r == 0)
 		r = port_init(st);
 	if (r == 0)
@@ -223,6 +226,8 @@ void stack_expire(struct stack *st, usec_t now)
 	while ((t = wheel_pop(&st->wheel, now))) {
 		if (t->kind == TIMER_NEIGH)
 			neigh_timer(st, t, now);
+		else if (t->kind == TIMER_DST)
+			dst_timer(st, t);
 		else
 			tcp_timer(st, t, now);
 	}
@@ -328,6 +333,7 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	wheel_init(&st->wheel, now);
 	route_repair(st);
 	neigh_repair(st, now);
+	dst_repair(st, now);
 	port_reset(st);
 	htab_clear(&st->conns);
 	htab_clear(&st->listeners);

@@ -4,6 +4,7 @@
 #define OWNSTACK_STACK_STACK_PRIV_H
 
 #include "cell.h"
+#include "dst.h"
 #include "htab.h"
 #include "ip4.h"
 #include "list.h"
@@ -38,6 +39,7 @@ struct stack {
 
 	struct route_table routes;
 	struct neigh_table neighs;
+	struct dst_table dsts;
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 

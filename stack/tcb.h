@@ -150,7 +150,10 @@ struct tcb {
 	uint32_t snd_rsv_room;	/* octets of room given in snd_tail */
 	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up;
 	uint32_t push_seq;	/* below it neither cork nor Nagle holds anything back */
-	uint32_t advmss, peer_mss, pmtu_bytes;
+	uint32_t advmss, peer_mss;
+	uint16_t pmtu_bytes;	/* what is thought to pass a black hole, 0: what the destination's row says */
+	uint16_t mtu_high, mtu_probe_len; /* did not pass, or 0; payload of the probe in flight, or 0 */
+	uint32_t mtu_probe_end, mtu_at_ms; /* behind the probe; when the search last met an end */
 	uint32_t oow_at_ms;	/* last answer to an out-of-window segment, 0: never */
 
 	struct tcp_opts opts;

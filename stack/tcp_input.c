@@ -348,6 +348,8 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 	t->snd_una = s->ack;
 	if (t->flags & TF_URG && seq_geq(t->snd_una, t->snd_up))
 		t->flags &= ~TF_URG;
+	if (t->mtu_probe_len)
+		tcp_mtu_acked(st, t);
 	ip_confirm(st, &t->path, now);
 }
 

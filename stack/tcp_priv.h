@@ -155,6 +155,14 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now);	/* requests f
 void tcp_cookie_answer(struct stack *st, struct tcb *l, struct tcp_req *r, usec_t now);
 bool tcp_cookie_take(struct stack *st, struct tcb *l, const struct tcp_seg *s, struct tcp_req *r, usec_t now);
 
+/* tcp_mtu.c */
+uint32_t tcp_path_mtu(const struct stack *st, const struct tcb *t);
+void tcp_mtu_blackhole(struct stack *st, struct tcb *t, usec_t now);
+uint32_t tcp_mtu_probe_len(struct stack *st, struct tcb *t, uint32_t unsent, usec_t now);
+void tcp_mtu_probe_sent(struct tcb *t, uint32_t end, uint32_t len);
+void tcp_mtu_acked(struct stack *st, struct tcb *t);	/* while mtu_probe_len */
+void tcp_mtu_lost(struct stack *st, struct tcb *t, uint32_t seq, usec_t now); /* while mtu_probe_len */
+
 /* tcp_timewait.c */
 /** tcp_timewait() - @t is done but for 2 MSL. Takes if it is an orphan. */
 void tcp_timewait(struct stack *st, struct tcb *t, usec_t now);

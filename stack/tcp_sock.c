@@ -215,10 +215,8 @@ uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o)
 
 void tcp_mss_sync(struct stack *st, struct tcb *t)
 {
-	uint32_t mtu = ip_mtu(st, &t->raddr), mss, half;
+	uint32_t mtu = tcp_path_mtu(st, t), mss, half;
 
-	if (t->pmtu_bytes && t->pmtu_bytes < mtu)
-		mtu = t->pmtu_bytes;
 	mss = mtu - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
 	if (t->peer_mss < mss)
 		mss = t->peer_mss;
@@ -550,7 +548,7 @@ static void conn_clear(struct tcb *t)
 	t->urg_data = 0;
 	t->ssthresh = CWND_MAX_BYTES;
 	t->reordering = TCP_DUPTHRESH;
-	t->pmtu_bytes = 0;
+	t->pmtu_bytes = t->mtu_high = t->mtu_probe_len = 0;
 	t->snd_mss = t->peer_mss = TCP_MSS_DEFAULT;
 	t->total_retrans = 0;
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
