@@ -153,7 +153,7 @@ static bool rate_allows(struct stack *st, usec_t now)
 	return true;
 }
 
-void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now)
+static void send_error(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t type, uint8_t code, usec_t now)
 {
 	struct ip_tx tx = { .src = ip->dst, .dst = ip->src, .proto = IPPROTO_NR_ICMP, .tos = 0xc0 /* RFC 1812 4.3.2.5 */ };
 	const uint8_t none[4] = { 0 };
@@ -168,7 +168,17 @@ void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_
 	}
 	if (quote > ICMP_QUOTE_MAX)
 		quote = ICMP_QUOTE_MAX;
-	icmp_send(st, &tx, ICMP_UNREACH, code, none, f->data + ETH_HDR_BYTES, quote, now);
+	icmp_send(st, &tx, type, code, none, f->data + ETH_HDR_BYTES, quote, now);
+}
+
+void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now)
+{
+	send_error(st, f, ip, ICMP_UNREACH, code, now);
+}
+
+void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now)
+{
+	send_error(st, f, ip, ICMP_TIME_EXCEEDED, 1 /* reassembly */, now);
 }
 
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now)

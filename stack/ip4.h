@@ -80,6 +80,8 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
  * icmp4_unreachable() - destination unreachable with @code to the sender of @ip, within the rate of RFC 1812 4.3.2.8
  */
 void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
+/** icmp4_time_exceeded() - a packet did not become whole in time; @f and @ip: its first fragment */
+void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
 /** icmp4_unreachable_local() - tells the sender of the TCP segment in @p, which could not be delivered. Borrows. */
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now);
 

@@ -85,6 +85,8 @@ static int stack_init_parts(struct stack *st, usec_t now)
 	if (r == 0)
 		r = dst_init(st);
 	if (r == 0)
+		r = ip4_frag_init(st);
+	if (r == 0)
 		r = port_init(st);
 	if (r == 0)
 		r = tcp_init(st, now);
@@ -228,6 +230,8 @@ void stack_expire(struct stack *st, usec_t now)
 			neigh_timer(st, t, now);
 		else if (t->kind == TIMER_DST)
 			dst_timer(st, t);
+		else if (t->kind == TIMER_FRAG)
+			ip4_frag_timer(st, t, now);
 		else
 			tcp_timer(st, t, now);
 	}
@@ -327,6 +331,7 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	pbufs_repair(st, dead_owner);
 	tcp_repair_slabs(st);
 	tcp_repair_mark_cells(st);
+	ip4_frag_repair(st);
 	cell_repair_sweep(st);
 
 	dlist_init(&st->events);

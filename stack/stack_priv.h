@@ -7,6 +7,7 @@
 #include "dst.h"
 #include "htab.h"
 #include "ip4.h"
+#include "ip4_frag.h"
 #include "list.h"
 #include "neigh.h"
 #include "port.h"
@@ -40,6 +41,7 @@ struct stack {
 	struct route_table routes;
 	struct neigh_table neighs;
 	struct dst_table dsts;
+	struct frag_table frags;
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 
