@@ -84,6 +84,8 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
+	if (l->opts.window_clamp_bytes && l->opts.window_clamp_bytes < space)
+		space = l->opts.window_clamp_bytes;
 	r->rcv_wnd = space < 65535 ? space : 65535;
 	if (s->o.ts && st->ctl.tcp_timestamps) {
 		r->flags |= TF_TS;
