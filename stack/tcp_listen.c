@@ -379,6 +379,7 @@ int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
 	l->l.n_acc--;
 	t->acc_next = NULL;
 	t->flags &= ~TF_ACCEPTQ;
+	t->flags |= TF_CONNECTED;
 	t->parent = 0;
 	*ret_tcb = t;
 	return 0;
