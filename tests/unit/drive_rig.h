@@ -93,8 +93,8 @@ static inline size_t peer_take(struct stack *st, struct tcb *t, uint8_t *buf, us
 	}
 	if (r >= 0)
 		tcp_recv_done(st, t, got, now);
-	if (r == 0)
-		tcp_shutdown(st, t, SHUT_WR, now);
+	if (r == 0 || (r < 0 && r != -EAGAIN))
+		tcp_close(st, t, now);
 	return got;
 }
 
