@@ -88,11 +88,19 @@ static bool flow_move(struct flow *fl, int from, int to, bool *ret_fail)
 			*ret_fail = true;
 		return false;
 	}
-	if (fl->eof && !fl->done) {
-		own_shutdown(to, SHUT_WR);
-		fl->done = true;
-	}
 	return false;
+}
+
+static bool flow_ended(const struct flow *fl)
+{
+	return fl->eof && !fl->len && !fl->done;
+}
+
+static bool hung_up(int pair)
+{
+	struct pollfd p = { .fd = pair };
+
+	return sys_poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
 }
 
 static void link_move(struct link *l)
@@ -103,6 +111,16 @@ static void link_move(struct link *l)
 		;
 	while (!broken && !l->hup && flow_move(&l->in, l->priv, l->pair, &broken))
 		;
+	if (flow_ended(&l->out)) { /* the last copy is gone, or shutdown(): only this concerns others who share the connection */
+		l->hup = l->hup || hung_up(l->pair);
+		if (!l->hup)
+			own_shutdown(l->priv, SHUT_WR);
+		l->out.done = true;
+	}
+	if (flow_ended(&l->in)) {
+		libc_next.shutdown(l->pair, SHUT_WR);
+		l->in.done = true;
+	}
 	if (broken || (l->hup && l->out.done) || (l->in.done && l->out.done))
 		link_close(l);
 }
@@ -194,6 +212,8 @@ static _Noreturn void pump_child(uint32_t slot, int ready, struct link *links, u
 	if (chdir("/") < 0)
 		self = 0; /* then we hold a directory; no harm */
 	prctl(PR_SET_NAME, "ownstack-pump", 0, 0, 0);
+	for (unsigned i = 0; i < n; i++) /* under our numbers stand copies of the program's ends: with them no end ever ends */
+		libc_next.dup3(host_placeholder_fd(), links[i].priv, O_CLOEXEC);
 	sys_write(ready, &self, sizeof(self)); /* we have our references: the exec may go on */
 	close_others(links, n);
 	pump_run(links, n);
