@@ -45,8 +45,10 @@ struct tcp_opts {
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
+	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 };
+enum { QUICKACK_UNSET, QUICKACK_ON, QUICKACK_OFF };
 enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_OTHER };
 
 /* ---- life ---- */
