@@ -285,19 +285,19 @@ static unsigned replace(int fd, struct link *links, unsigned n, unsigned *ret_fi
 	return n + 1;
 }
 
-static bool survives(int fd)
+static bool survives(int fd, bool all)
 {
 	const struct fdent *e = fdtab_lookup(fd);
 
-	return e && !(e->flags & (FDENT_CLOEXEC | FDENT_EPOLL));
+	return e && !(e->flags & (all ? FDENT_EPOLL : FDENT_CLOEXEC | FDENT_EPOLL));
 }
 
-static unsigned count_survivors(void)
+static unsigned count_survivors(bool all)
 {
 	unsigned n = 0;
 
 	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1))
-		n += survives(fd);
+		n += survives(fd, all);
 	return n;
 }
 
@@ -314,9 +314,17 @@ void pump_undo(struct pump_try *p)
 	*p = (struct pump_try){ 0 };
 }
 
-bool pump_begin(struct pump_try *p)
+void pump_keep(struct pump_try *p)
 {
-	unsigned n = count_survivors(), n_links = 0;
+	for (unsigned i = 0; i < p->n; i++)
+		fd_forget(p->fd[i]);
+	free(p->fd);
+	*p = (struct pump_try){ 0 };
+}
+
+bool pump_begin(struct pump_try *p, bool all)
+{
+	unsigned n = count_survivors(all), n_links = 0;
 	size_t bytes = n * sizeof(struct link);
 	struct link *links;
 
@@ -327,7 +335,7 @@ bool pump_begin(struct pump_try *p)
 	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1)) {
 		unsigned first = UINT_MAX;
 
-		if (!survives(fd))
+		if (!survives(fd, all))
 			continue;
 		n_links = replace(fd, links, n_links, &first);
 		if (first != UINT_MAX)

@@ -61,7 +61,7 @@ Listen 80
 User www-data
 Group www-data
 DocumentRoot %(root)s
-StartServers 2
+StartServers %(start)d
 MaxRequestWorkers %(workers)d
 <Directory />
 Require all granted
@@ -72,7 +72,7 @@ Require all granted
 @pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
 def test_apache(net, files, mpm):
     needs("apache2", "ab", "curl")
-    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "workers": 32 if mpm == "prefork" else 100})
+    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "start": 32 if mpm == "prefork" else 2, "workers": 32 if mpm == "prefork" else 100})
     path, _, digest = files["4m"]
     files["1k"]
     p = net.start("private", "/usr/sbin/apache2", "-f", d + "/conf", "-DFOREGROUND")
@@ -188,7 +188,7 @@ NODE = {
 @pytest.mark.parametrize("how", list(NODE))
 def test_node(net, how):
     needs("node", "ab", "curl")
-    p = net.start("private", shutil.which("node"), "-e", NODE[how], name="node")
+    p = net.start("private", shutil.which("node"), home(net, server__js=NODE[how]) + "/server.js", name="node")
     net.wait_port(PRIVATE, 80, p)
     ab(net, "http://%s/" % PRIVATE, 1000, 16, keep=False)
     d = home(net)
@@ -396,18 +396,18 @@ anonymous_enable=YES
 no_anon_password=YES
 anon_root=%s
 port_enable=YES
-seccomp_sandbox=%s
+seccomp_sandbox=NO
 isolate_network=%s
 secure_chroot_dir=@DIR@/empty
 xferlog_enable=NO
 """
 
 
-@pytest.mark.parametrize("sandbox", ["NO", "YES"])
-def test_vsftpd(net, files, sandbox):
+@pytest.mark.parametrize("isolate", ["NO", "YES"])
+def test_vsftpd(net, files, isolate):
     needs("vsftpd", "curl")
     path, _, digest = files["4m"]
-    d = home(net, conf=VSFTPD % (files.dir, sandbox, sandbox))
+    d = home(net, conf=VSFTPD % (files.dir, isolate))
     os.mkdir(d + "/empty", 0o755)
     p = net.start("private", "/usr/sbin/vsftpd", d + "/conf")
     net.wait_port(PRIVATE, 21, p)
