@@ -5,6 +5,9 @@
  * RLIMIT_AS counts the arena, which is sparse and large: a program that allows itself 200 MB (vsftpd) would not get a page any
  * more. So what it sets is raised by what we have mapped, and told without that.
  *
+ * RLIMIT_NOFILE of almost nothing forbids new descriptors, which also forbids a ring to be set up. Only programs that lock
+ * themselves in do that (sshd, vsftpd), and it is taken as what follows here:
+ *
  * A seccomp filter names the calls that the program makes, not ours: most kill a process at its first io_uring_enter(). A
  * program that goes behind one gets the kernel's sockets in place of its connections, pumped as for one that cannot have us
  * in it (pump.c), and the library does no more system calls in it. Listeners stay as they are.
@@ -20,6 +23,8 @@
 #include "pump_priv.h"
 
 enum { OTHER_MAPPINGS = 64 << 20 }; /* rings and landing buffers of a few threads */
+
+enum { NOFILE_LOCKED_IN = 8 }; /* with less nobody means to go on making descriptors */
 
 static bool own_sandboxed;
 
@@ -72,8 +77,15 @@ static int limit_set(pid_t pid, int resource, const struct rlimit *given, struct
 	return 0;
 }
 
+static void nofile_look(int resource, const struct rlimit *limit)
+{
+	if (resource == RLIMIT_NOFILE && limit && limit->rlim_cur < NOFILE_LOCKED_IN)
+		sandbox_enter();
+}
+
 EXPORT(int, setrlimit, (int resource, const struct rlimit *limit))
 {
+	nofile_look(resource, limit);
 	return our_share(resource) ? limit_set(0, resource, limit, NULL) : libc_next.setrlimit(resource, limit);
 }
 
@@ -84,10 +96,12 @@ EXPORT(int, getrlimit, (int resource, struct rlimit *limit))
 
 EXPORT(int, prlimit, (pid_t pid, int resource, const struct rlimit *limit, struct rlimit *old))
 {
+	if (pid == 0 || pid == sys_getpid())
+		nofile_look(resource, limit);
 	return limit_set(pid, resource, limit, old);
 }
 
-/* ---- seccomp ---- */
+/* ---- going behind a filter ---- */
 
 void sandbox_enter(void)
 {
