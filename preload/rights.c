@@ -4,7 +4,7 @@
  *
  * A private number in a control message is replaced by a passport (host/passport.c), a kernel socket that is known by its
  * inode, and by a name that tells a process which has not joined yet that there is something to join for. Received, it
- * becomes a private number again. A process outside the host gets a dead socket. recvmmsg() does not look.
+ * becomes a private number again. A socket that is still undecided has one of the kernel's under its number, which goes itself. A process outside the host gets a dead socket. recvmmsg() does not look.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,21 +51,34 @@ static int passport_socket(uint64_t *ret_ino)
 	return fd;
 }
 
-/* Return: a passport for @fd, -ENOENT: it needs none, negative errno */
+/* The kernel socket under @fd is its own: undecided, or listening on the kernel's loopback too. It goes itself. */
+static bool is_own_passport(const struct file *f)
+{
+	return f->kind == FILE_UNDECIDED || f->kernel_listens;
+}
+
+/* Return: a descriptor to send for @fd (@fd itself where that will do), -ENOENT: it is the kernel's, negative errno */
 static int passport_for(int fd, uint64_t *ret_ino)
 {
+	bool itself;
+	struct stat st;
 	struct op op;
 	int pass, r;
 
-	if (!op_begin(&op, fd))
+	if (!op_begin_any(&op, fd))
 		return -ENOENT;
+	if (op.f->kind != FILE_TCP && op.f->kind != FILE_UNDECIDED)
+		return (int)op_end(&op, -ENOENT);
+	itself = is_own_passport(op.f);
 	op_hold(&op);
 	shard_unlock(op.t);
-	pass = passport_socket(ret_ino);
+	pass = itself ? fd : passport_socket(ret_ino);
+	if (itself && !sys_fstat(fd, &st))
+		*ret_ino = st.st_ino;
 	shard_lock(op.t);
 	r = pass < 0 ? pass : passport_issue(*ret_ino, op.f, slot_self());
 	op_end(&op, 0);
-	if (r && pass >= 0)
+	if (r && pass >= 0 && !itself)
 		sys_close(pass);
 	return r ? r : pass;
 }
@@ -117,13 +130,16 @@ static ssize_t send_with_passports(int fd, const struct msghdr *msg, int flags)
 		for (size_t i = 0; i < n && n_pass < PASSPORTS_MAX; i++) {
 			int p = fdtab_lookup(fds[i]) ? passport_for(fds[i], &ino[n_pass]) : -ENOENT;
 
-			if (p >= 0)
-				fds[i] = pass[n_pass++] = p;
+			if (p < 0)
+				continue;
+			pass[n_pass++] = p == fds[i] ? -1 : p;
+			fds[i] = p;
 		}
 	}
 	r = kernel_result(libc_next.sendmsg(fd, &m, flags));
 	for (size_t i = 0; i < n_pass; i++) {
-		sys_close(pass[i]);
+		if (pass[i] >= 0)
+			sys_close(pass[i]);
 		if (r < 0)
 			passport_revoke(ino[i]);
 	}
@@ -144,28 +160,38 @@ EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
 
 /* ---- receiving ---- */
 
-static bool is_passport(int fd, uint64_t *ret_ino)
+enum arrival { ARRIVED_OTHER, ARRIVED_PASSPORT, ARRIVED_ITSELF /* perhaps: a socket of the kernel's TCP */ };
+
+static enum arrival what_arrived(int fd, uint64_t *ret_ino)
 {
 	struct sockaddr_un sa = { 0 };
-	socklen_t len = sizeof(sa) - 1;
+	socklen_t len = sizeof(sa) - 1, type_len = sizeof(int);
 	struct stat st;
+	int type = 0;
 
 	if (sys_fstat(fd, &st) || !S_ISSOCK(st.st_mode) || sys_call(SYS_getsockname, fd, &sa, &len, 0, 0, 0))
-		return false;
+		return ARRIVED_OTHER;
 	*ret_ino = st.st_ino;
-	return sa.sun_family == AF_UNIX && !strncmp(sa.sun_path + 1, "ownstack/", 9) && strstr(sa.sun_path + 1, PASSPORT_WORD);
+	if (sa.sun_family == AF_INET || sa.sun_family == AF_INET6) {
+		sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len);
+		return type == SOCK_STREAM ? ARRIVED_ITSELF : ARRIVED_OTHER;
+	}
+	return sa.sun_family == AF_UNIX && !strncmp(sa.sun_path + 1, "ownstack/", 9) && strstr(sa.sun_path + 1, PASSPORT_WORD) ?
+	       ARRIVED_PASSPORT : ARRIVED_OTHER;
 }
 
 static void arrived(int fd, bool cloexec)
 {
+	enum arrival what;
 	struct thr *t;
 	struct file *f;
 	uint64_t ino;
 
 	fd_forget(fd);
-	if (!is_passport(fd, &ino) || !own_join())
+	what = what_arrived(fd, &ino);
+	if (what == ARRIVED_OTHER || !own_join())
 		return;
-	if (host_placeholder_fd() >= 0)
+	if (what == ARRIVED_PASSPORT && host_placeholder_fd() >= 0)
 		libc_next.dup3(host_placeholder_fd(), fd, cloexec ? O_CLOEXEC : 0);
 	t = thr_enter();
 	if (!t)
