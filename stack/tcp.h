@@ -45,6 +45,8 @@ struct tcp_opts {
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
+	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
+	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 };
 enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_OTHER };
@@ -65,6 +67,12 @@ int tcp_bind(struct stack *st, struct tcb *tcb, const struct endpoint *ep, usec_
 int tcp_listen(struct stack *st, struct tcb *tcb, int backlog, usec_t now);
 /** tcp_connect() - -EINPROGRESS when the SYN is on its way; -EALREADY, -EISCONN, -ECONNREFUSED... once it ended, by state */
 int tcp_connect(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
+/**
+ * tcp_connect_data() - connect with data to follow at once: MSG_FASTOPEN, and tcp_connect() with fastopen_connect
+ * Return: 0: a cookie is known, the SYN leaves with what tcp_send_begin() and tcp_send_commit() bring now; else as
+ * tcp_connect(): -EINPROGRESS, the SYN asks for a cookie
+ */
+int tcp_connect_data(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);
