@@ -143,7 +143,7 @@ void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now)
 		drop(st, DROP_IP_SOURCE);
 		return;
 	}
-	if (!stack_addr_is_ours(st, ip.dst)) {
+	if (!stack_addr_is_ours(st, ip.dst) || (ip.dst.b[12] == 127 && !looped)) {
 		/* Not an error of the sender's if it was for everybody: nobody here listens to broadcasts. */
 		if (!route_broadcast(st, &ip.dst))
 			CNT(st, IpInAddrErrors);

@@ -234,6 +234,8 @@ void stack_expire(struct stack *st, usec_t now)
 			dst_timer(st, t);
 		else if (t->kind == TIMER_FRAG)
 			ip4_frag_timer(st, t, now);
+		else if (t->kind == TIMER_ADDR)
+			arp_announce_timer(st, t);
 		else
 			tcp_timer(st, t, now);
 	}

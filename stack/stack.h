@@ -73,6 +73,8 @@ bool stack_event(struct stack *st, struct stack_event *ret_event);
 
 /* ---- addresses, routes, neighbours: rows of the host (host-level, one set however many shards there will be) ---- */
 int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len);	/* makes the on-link route too; -EEXIST, -ENOSPC */
+/** stack_addr_announce() - tells the wire that @addr is ours, twice (RFC 5227 2.3); -EADDRNOTAVAIL: it is not */
+int stack_addr_announce(struct stack *st, struct ipaddr addr, usec_t now);
 int stack_route_add(struct stack *st, struct ipaddr dst, uint8_t prefix_len, struct ipaddr gateway); /* prefix 0: default */
 int stack_neigh_add(struct stack *st, struct ipaddr addr, const uint8_t mac[6]);	/* permanent entry */
 bool stack_addr_is_ours(const struct stack *st, struct ipaddr addr);

@@ -47,8 +47,10 @@ struct tcp_opts {
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
 	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
+	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 };
+enum { QUICKACK_UNSET, QUICKACK_ON, QUICKACK_OFF };
 enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_OTHER };
 
 /* ---- life ---- */
@@ -131,6 +133,16 @@ void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_vie
 
 /** tcp_next() - every live socket in turn for `ss`: *cursor from 0. No lock: what it shows may be torn, never unsafe. */
 struct tcb *tcp_next(const struct stack *st, uint32_t *cursor);
+
+/* What is no socket and yet a connection: half open, or in TIME_WAIT */
+struct tcp_mini_view {
+	struct endpoint local, peer;
+	enum tcp_state state;	/* SYN_RECEIVED or TIME_WAIT */
+	usec_t timer_at;	/* SYN-ACK once more, or the end of 2 MSL */
+	uint8_t timeouts;	/* SYN-ACKs sent again */
+};
+/** tcp_mini_next() - each of them in turn for `ss`: *cursor from 0; false at the end. No lock, as tcp_next(). */
+bool tcp_mini_next(const struct stack *st, uint64_t *cursor, struct tcp_mini_view *ret_view);
 
 /* congestion controls by name, for TCP_CONGESTION; -ENOENT */
 int tcp_cc_find(const char *name);

@@ -350,7 +350,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 		tcp_write_space(st, t);
 		break;
 	case TCP_OPT_QUICKACK:
-		if (!t->opts.quickack) {
+		if (t->opts.quickack == QUICKACK_OFF) {
 			t->flags |= TF_PINGPONG;
 			break;
 		}
@@ -587,11 +587,14 @@ static int connect_route(struct stack *st, struct tcb *t, const struct endpoint 
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(dst.addr))
 		return -ENETUNREACH;
 	if (ipaddr_is_any(dst.addr)) { /* means this host */
+		struct ipaddr loopback = ipaddr_v4(__builtin_bswap32(0x7f000001));
 		uint32_t cursor = 0;
 		uint8_t plen;
 
 		if (t->flags & TF_BOUND_ADDR)
 			dst.addr = t->laddr;
+		else if (stack_addr_is_ours(st, loopback))
+			dst.addr = loopback;
 		else if (!stack_addr_next(st, &cursor, &dst.addr, &plen))
 			return -ENETUNREACH;
 	}
@@ -599,6 +602,8 @@ static int connect_route(struct stack *st, struct tcb *t, const struct endpoint 
 		return -ENETUNREACH;
 	if (!stack_has_route(st, dst.addr))
 		return -ENETUNREACH;
+	if (t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr) && t->laddr.b[12] == 127 && !stack_addr_is_ours(st, dst.addr))
+		return -EINVAL; /* nothing of 127/8 leaves the host */
 	if (!(t->flags & TF_BOUND_ADDR)) {
 		r = stack_source_for(st, dst.addr, &t->laddr);
 		if (r < 0)

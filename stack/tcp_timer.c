@@ -338,6 +338,7 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 	case TIMER_STACK:
 	case TIMER_DST:
 	case TIMER_FRAG:
+	case TIMER_ADDR:
 		break;
 	}
 }
