@@ -66,6 +66,7 @@ enum tcp_flags {
 	TF_FASTOPEN = 1u << 25,	/* SYN_SENT: the SYN has the option; SYN_RECEIVED: born by a SYN with a cookie */
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
+	TF_CONNECTED = 1u << 28,	/* Linux's SS_CONNECTED: accepted, or connect() told of its success; until disconnected */
 	TF_SYN_WAITS = 1u << 30,	/* SYN_SENT: the SYN leaves with the first data */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
 };

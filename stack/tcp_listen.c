@@ -85,6 +85,8 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
+	if (l->opts.window_clamp_bytes && l->opts.window_clamp_bytes < space)
+		space = l->opts.window_clamp_bytes;
 	r->rcv_wnd = space < 65535 ? space : 65535;
 	if (s->o.ts && st->ctl.tcp_timestamps) {
 		r->flags |= TF_TS;
@@ -469,6 +471,7 @@ int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
 	l->l.n_acc--;
 	t->acc_next = NULL;
 	t->flags &= ~TF_ACCEPTQ;
+	t->flags |= TF_CONNECTED;
 	if (!(t->flags & TF_FASTOPEN)) /* its listener still counts it */
 		t->parent = 0;
 	*ret_tcb = t;

@@ -426,7 +426,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		t->l.backlog_conns = n;
 		return 0;
 	}
-	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return -EINVAL;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (!(t->flags & TF_BOUND)) {
@@ -571,8 +571,10 @@ static int connect_again(struct tcb *t)
 	if (!(t->flags & TF_CONNECTING))
 		return -EISCONN;
 	t->flags &= ~TF_CONNECTING;
-	if (t->state != TCPS_CLOSED && !t->error)
+	if (t->state != TCPS_CLOSED && !t->error) {
+		t->flags |= TF_CONNECTED;
 		return 0;
+	}
 	err = tcp_error_take(t);
 	return err ? -err : -ECONNABORTED;
 }
@@ -660,7 +662,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
-	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return connect_again(t);
 	stack_touch(st, slab_index(&st->tcbs, t));
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
