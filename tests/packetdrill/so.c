@@ -609,6 +609,8 @@ static long opt_set(struct drill *d, struct object *o, int level, int name, cons
 		v = v < 1152 ? 2304 : 2 * v, to->rcvbuf_locked = 1;
 	if (name == SO_SNDBUF && level == SOL_SOCKET)
 		v = v < 2304 ? 4608 : 2 * v, to->sndbuf_locked = 1;
+	if (row->id == TCP_OPT_QUICKACK)
+		v = v ? QUICKACK_ON : QUICKACK_OFF;
 	memcpy((uint8_t *)to + row->off, &v, row->size);
 	tcp_opt_changed(d->st, o->tcb, row->id, d->now);
 	return 0;
@@ -665,6 +667,8 @@ static long opt_get(struct drill *d, struct object *o, int level, int name, void
 		memcpy(&v, (const uint8_t *)tcp_opts(o->tcb) + row->off, row->size);
 	else
 		return -ENOPROTOOPT;
+	if (row && row->id == TCP_OPT_QUICKACK)
+		v = v != QUICKACK_OFF;
 	if (*len < sizeof(v))
 		return -EINVAL;
 	*len = sizeof(v);
