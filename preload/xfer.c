@@ -301,6 +301,7 @@ ssize_t sk_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *add
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
+	struct cmsg_due due;
 	struct msghdr m;
 	struct uio u;
 	struct op op;
@@ -311,13 +312,17 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 	*ret_kernel = !op_begin(&op, fd);
 	if (*ret_kernel)
 		return 0;
-	r = op_end(&op, r ? r : sock_recv(&op, &u, flags));
+	if (!r)
+		r = sock_recv(&op, &u, flags);
+	cmsg_note(&op, r, &due);
+	op_end(&op, 0);
 	if (r < 0)
 		return r;
 	if (m.msg_name)
 		m.msg_namelen = 0;
-	m.msg_controllen = 0;
-	m.msg_flags = 0;
+	m.msg_flags = flags & MSG_CMSG_CLOEXEC;
+	if (cmsg_give(&m, &due))
+		return -EFAULT;
 	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;
 }
 
@@ -508,6 +513,12 @@ ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct soc
 	return sock_send_uio(&op, &u, flags);
 }
 
+/* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
+static bool control_is_known(int type)
+{
+	return type == SO_MARK || type == SO_PRIORITY || type == SO_TIMESTAMPING || type == SCM_RIGHTS || type == SCM_CREDENTIALS;
+}
+
 /* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
 static int control_check(const struct msghdr *m)
 {
@@ -522,7 +533,7 @@ static int control_check(const struct msghdr *m)
 			return -EFAULT;
 		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SO_MARK && c.cmsg_type != SO_TIMESTAMPING)
+		if (c.cmsg_level == SOL_SOCKET && !control_is_known(c.cmsg_type))
 			return -EINVAL;
 		off += CMSG_ALIGN(c.cmsg_len);
 	}
