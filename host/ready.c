@@ -469,6 +469,12 @@ void ready_waiter_drop(struct thr *t, struct waiter *w)
 	}
 }
 
+void ready_slot_let_go(struct thr *t, uint32_t slot)
+{
+	for (struct waiter *w = host->slot[slot].waiters; w; w = w->next)
+		ready_waiter_drop(t, w);
+}
+
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
