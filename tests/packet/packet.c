@@ -764,7 +764,7 @@ static long do_set(struct player *p, struct sock *s, const char *opt, uint32_t v
 	else if (!strcmp(opt, "maxseg"))
 		o->maxseg_bytes = v;
 	else if (!strcmp(opt, "quickack"))
-		o->quickack = (uint8_t)v, id = TCP_OPT_QUICKACK;
+		o->quickack = v ? QUICKACK_ON : QUICKACK_OFF, id = TCP_OPT_QUICKACK;
 	else if (!strcmp(opt, "rcvbuf"))
 		o->rcvbuf_bytes = v, o->rcvbuf_locked = 1, id = TCP_OPT_RCVBUF;
 	else if (!strcmp(opt, "sndbuf"))
