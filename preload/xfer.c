@@ -88,16 +88,22 @@ static int uio_move(struct uio *u, uint8_t *cell, size_t n, enum move move)
 	return 0;
 }
 
-/* Return: octets moved, which is less than @n after a fault; -EFAULT where none was */
+/*
+ * Return: octets moved; -EFAULT where none were. A cell that met a fault does not count, nor what was moved of it, as Linux
+ * counts whole buffers.
+ */
 static ssize_t uio_move_cells(struct uio *u, const struct iovec *cell, int n_cells, size_t n, enum move move)
 {
 	size_t before = u->left;
 
 	for (int i = 0; i < n_cells && n; i++) {
 		size_t m = cell[i].iov_len < n ? cell[i].iov_len : n;
+		struct uio at = *u;
 
-		if (uio_move(u, cell[i].iov_base, m, move))
+		if (uio_move(u, cell[i].iov_base, m, move)) {
+			*u = at;
 			return before == u->left ? -EFAULT : (ssize_t)(before - u->left);
+		}
 		n -= m;
 	}
 	return (ssize_t)(before - u->left);
@@ -298,6 +304,19 @@ ssize_t sk_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *add
 	return r;
 }
 
+/* The name is not looked at, but for being there. @send: it is read. Return: 0, -EINVAL, -EFAULT */
+static int name_check(const struct msghdr *m, bool send)
+{
+	struct sockaddr_storage name;
+	size_t n = m->msg_namelen;
+
+	if (!m->msg_name)
+		return 0;
+	if ((int)m->msg_namelen < 0)
+		return -EINVAL;
+	return send && n ? user_copy(&name, m->msg_name, n < sizeof(name) ? n : sizeof(name)) : 0;
+}
+
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
@@ -307,6 +326,8 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 	struct op op;
 	ssize_t r = user_copy(&m, msg, sizeof(m));
 
+	if (!r)
+		r = name_check(&m, false);
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	*ret_kernel = !op_begin(&op, fd);
@@ -499,7 +520,9 @@ ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
 ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	struct uio u = uio_one(buf, n);
+	union sockaddr_any ignored;
 	struct op op;
+	int bad;
 
 	if (flags & MSG_FASTOPEN && addr) {
 		int r = sk_connect(fd, addr, len);
@@ -510,6 +533,9 @@ ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct soc
 	}
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.sendto(fd, buf, n, flags, addr, len));
+	bad = addr ? addr_from_user(&ignored, addr, len) : 0;
+	if (bad)
+		return op_end(&op, bad);
 	return sock_send_uio(&op, &u, flags);
 }
 
@@ -524,8 +550,8 @@ static int control_check(const struct msghdr *m)
 {
 	size_t off = 0;
 
-	if (!m->msg_control)
-		return 0;
+	if (m->msg_controllen > INT_MAX)
+		return -ENOBUFS;
 	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
 		struct cmsghdr c;
 
@@ -547,6 +573,8 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
 
+	if (!r)
+		r = name_check(&m, true);
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)
