@@ -33,6 +33,7 @@ static const uint8_t our_mac[6] = { 2, 0, 0, 0, 0, 1 }, peer_mac[6] = { 2, 0, 0,
 /* What processes of one test tell each other; the test adds its own behind. */
 struct drive_shared {
 	_Atomic int step, go, failed;
+	_Atomic int settled;	     /* a member has its connections, and is about to do what the test is about */
 	_Atomic uint64_t count[64];
 	_Atomic int peer_burst;	     /* peer: connect so many times at once to OUR_IP:peer_port */
 	_Atomic int peer_port, peer_established, peer_send_now;
