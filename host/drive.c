@@ -38,6 +38,7 @@
 #define HOLD_MAX_US	200
 #define ABSENCE_LONG_US 100
 #define LOOK_FRESH_US	10 /* an EAGAIN this soon after a look at the queue needs no other look */
+#define LOOK_DUE_US	200 /* a wait that finds its events ready looks at the queue itself after that long */
 #define TICK_US		MSEC(4)
 #define SLOW_US		MSEC(100)
 #define TICKS_IDLE_MAX	25 /* ticks without need before the pace falls back */
@@ -136,7 +137,7 @@ void waiters_wake_all(void)
 		io_wake(&w->waker);
 }
 
-static void keeper_want(enum keeper_pace pace)
+void keeper_want(enum keeper_pace pace)
 {
 	uint32_t cur = host->keeper.pace;
 
@@ -512,6 +513,11 @@ void drive_once(struct thr *t)
 	thr_undefer();
 }
 
+bool drive_is_due(const struct thr *t)
+{
+	return t->now - host->queue.looked_at >= LOOK_DUE_US;
+}
+
 /* ---- the keeper (RULES H1) ---- */
 
 /* What the keeper saw when it last looked. */
@@ -591,7 +597,7 @@ static void owed_look(struct keeper_look *look, usec_t now)
 static usec_t keeper_next(struct thr *t, struct keeper_look *look)
 {
 	uint32_t tick = KEEPER_TICK, slow = KEEPER_SLOW;
-	bool need_tick = host->queue.held || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
+	bool need_tick = host->queue.held || host->passed || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
 
 	if (host->keeper.pace == KEEPER_TICK && !need_tick && ++look->idle_ticks >= TICKS_IDLE_MAX)
 		atomic_compare_exchange_strong(&host->keeper.pace, &tick, KEEPER_SLOW);
@@ -630,6 +636,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 		out = output_take(t, TX_BATCH);
 	}
 	owed_look(&look, t->now);
+	ready_passed_look(t, TICK_US);
 	iw.rx = role_is_mine(t);
 	iw.deadline = keeper_next(t, &look);
 	look.role = host->queue.role;

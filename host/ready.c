@@ -106,6 +106,60 @@ static bool epoll_wake(struct thr *t, struct epoll *ep, int depth)
 	return true;
 }
 
+/* ---- exclusive waiters that were woken and may not come (RULES H4) ---- */
+
+static void passed_unlink(struct file *f)
+{
+	if (!f->passed_prev)
+		return;
+	*f->passed_prev = f->passed_next;
+	if (f->passed_next)
+		f->passed_next->passed_prev = f->passed_prev;
+	f->passed_prev = NULL;
+}
+
+static void passed_link(struct thr *t, struct file *f)
+{
+	if (f->passed_prev)
+		return;
+	f->passed_at = t->now;
+	f->passed_next = host->passed;
+	f->passed_prev = &host->passed;
+	if (f->passed_next)
+		f->passed_next->passed_prev = &f->passed_next;
+	host->passed = f;
+	keeper_want(KEEPER_TICK);
+}
+
+/*
+ * A process that is stopped while it sleeps leaves a kernel's wait queue, so that an exclusive wake finds another. Ours
+ * cannot leave: it is woken, does not come, and the event would be lost to the others. So an event that is still there
+ * after a tick is shown to all.
+ */
+void ready_passed_look(struct thr *t, usec_t age_us)
+{
+	struct file *next;
+
+	for (struct file *f = host->passed; f; f = next) {
+		uint32_t bits = file_poll(f);
+
+		next = f->passed_next;
+		if (bits & EPOLLIN && t->now - f->passed_at < age_us)
+			continue;
+		passed_unlink(f);
+		for (struct watch *w = f->watches; bits & EPOLLIN && w; w = w->next) {
+			if (!w->exclusive || !(bits & w->events))
+				continue;
+			if (w->kind == WATCH_THREAD) {
+				thr_wake_later(t, w->waiter);
+			} else {
+				ready_push(w);
+				epoll_wake(t, w->ep, NEST_MAX);
+			}
+		}
+	}
+}
+
 static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 {
 	bool exclusive_done = false;
@@ -125,8 +179,11 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 			ready_push(w);
 			woke = epoll_wake(t, w->ep, depth);
 		}
-		if (w->exclusive && woke)
+		if (w->exclusive && woke) {
 			exclusive_done = true;
+			if (w->next) /* exclusive ones stand behind: others wait for the same */
+				passed_link(t, f);
+		}
 	}
 }
 
@@ -369,6 +426,8 @@ void watch_drop_all(struct thr *t, struct file *f)
 {
 	struct watch *next;
 
+	passed_unlink(f);
+
 	for (struct watch *w = f->watches; w; w = next) {
 		next = w->next;
 		if (w->kind == WATCH_EPOLL) {
@@ -407,6 +466,12 @@ void ready_waiter_drop(struct thr *t, struct waiter *w)
 	}
 }
 
+void ready_slot_let_go(struct thr *t, uint32_t slot)
+{
+	for (struct waiter *w = host->slot[slot].waiters; w; w = w->next)
+		ready_waiter_drop(t, w);
+}
+
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
@@ -437,8 +502,12 @@ static void repair_reset(void)
 	struct epoll *ep;
 	struct file *f;
 
-	for (uint32_t c = 0; (f = slab_next(&host->files, &c));)
+	host->passed = NULL;
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
 		f->watches = NULL;
+		f->passed_prev = NULL;
+		f->kopts = NULL;
+	}
 	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
 		ep->all = ep->ready = NULL;
 		ep->ready_tail = &ep->ready;
@@ -462,6 +531,24 @@ static void repair_reset(void)
 	}
 }
 
+/* A half-made one has no owner yet. */
+static void kopts_repair(void)
+{
+	struct kopt *k;
+
+	slab_rebuild(&host->kopts);
+	for (uint32_t c = 0; (k = slab_next(&host->kopts, &c));) {
+		struct file *f = file_get(k->owner);
+
+		if (!f) {
+			slab_free(&host->kopts, k);
+			continue;
+		}
+		k->next = f->kopts;
+		f->kopts = k;
+	}
+}
+
 void ready_repair(void)
 {
 	struct watch *w;
@@ -471,6 +558,7 @@ void ready_repair(void)
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);
 	repair_reset();
+	kopts_repair();
 	for (uint32_t c = 0; (w = slab_next(&host->watches, &c));) {
 		w->queued = 0;
 		w->prev = NULL;
