@@ -40,6 +40,7 @@ struct shard {
 	_Atomic uint32_t lock; /* lock.h */
 	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
 	struct stack *stack;
+	struct file *making; /* made under this hold of the lock, and perhaps not yet under a number */
 };
 
 enum keeper_pace { KEEPER_ASLEEP = 0, KEEPER_SLOW = 1 /* 10 Hz */, KEEPER_TICK = 2 /* 4 ms */ };

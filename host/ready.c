@@ -512,6 +512,10 @@ static void repair_reset(void)
 		f->kopts = NULL;
 	}
 	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
+		if (!live(&host->files, ep->file) || ep->file->ep != ep) { /* died before it had its file */
+			slab_free(&host->epolls, ep);
+			continue;
+		}
 		ep->all = ep->ready = NULL;
 		ep->ready_tail = &ep->ready;
 		ep->sleepers = NULL;
@@ -521,8 +525,12 @@ static void repair_reset(void)
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
-		struct slot *s = &host->slot[wt->slot % SLOTS_MAX]; /* 0: died before it was filled in; there it harms nobody */
+		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
 
+		if (!wt->slot) { /* died before it was filled in */
+			slab_free(&host->waiters, wt);
+			continue;
+		}
 		wt->watches = NULL;
 		wt->ep_prev = NULL;
 		wt->q_prev = NULL;
@@ -580,6 +588,4 @@ void ready_repair(void)
 			ready_push(w); /* an event too many is allowed, one too few is not */
 		}
 	}
-	/* All look again and put themselves back. At once: who repairs may be about to end, and will not leave by thr_leave(). */
-	waiters_wake_all();
 }
