@@ -90,6 +90,13 @@ void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags
  */
 ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *tcb, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t now);
+/**
+ * tcp_recv_oob() - the urgent octet, recv(MSG_OOB)
+ * Return: 1, 0: end of stream, -EINVAL: none, read already or SO_OOBINLINE, -EAGAIN: announced only, -ENOTCONN
+ */
+int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octet);
+/** tcp_at_mark() - SIOCATMARK. A read that has got something stops here; the next one goes on behind the mark. */
+bool tcp_at_mark(const struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 
