@@ -362,8 +362,10 @@ Subsystem sftp internal-sftp
 """
 
 
-def test_sshd(net, files):
+def test_sshd(net, files, request):
     """Login by key, a file each way, a forwarded port."""
+    if net.mode != "kernel":
+        request.applymarker(pytest.mark.xfail(reason="the process behind the filter is pumped, and the pump reads ahead (docs/compatibility.md)"))
     needs("sshd", "ssh", "scp")
     os.makedirs("/run/sshd", exist_ok=True)
     d = home(net, conf=SSHD)
