@@ -167,6 +167,15 @@ struct epoll {
 	uint32_t n_twins;		/* members that are on both sides */
 };
 
+/* ---- sockets on their way through SCM_RIGHTS (passport.h) ---- */
+#define PASSPORT_BUCKETS 256
+struct passport {
+	uint64_t ino;		/* of the kernel socket that is sent in its place */
+	struct file *file;	/* a reference */
+	struct passport *next;
+	uint32_t slot;		/* sender */
+};
+
 /* ---- the host ---- */
 struct host {
 	uint64_t magic, layout_hash; /* joiners with another layout are refused */
@@ -182,7 +191,8 @@ struct host {
 	_Alignas(64) struct shard shard;
 	_Alignas(64) struct queue queue;
 	_Alignas(64) struct keeper_area keeper;
-	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports;
+	struct passport *passport_bucket[PASSPORT_BUCKETS];
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
 	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */

@@ -557,6 +557,7 @@ void ready_repair(void)
 	struct watch *w;
 
 	slab_rebuild(&host->files);
+	slab_rebuild(&host->passports);
 	slab_rebuild(&host->epolls);
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);

@@ -100,6 +100,10 @@ void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);
 /** xfer_send_error() - what a failed send gives: SIGPIPE where it is due. Ends the operation. */
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags);
 
+/* sendmsg() and recvmsg() on a number of ours; rights.c has what is exported */
+ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t sk_recvmsg(int fd, struct msghdr *msg, int flags);
+
 /* ---- sockopt.c ---- */
 /** sockopt_apply() - set one option on a private (or still undecided) socket; @val is in our memory. Lock held. */
 int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t len);

@@ -45,7 +45,8 @@ struct stack {
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 
-	struct sipkey key_tuple, key_secret, key_port, key_rand, key_cookie; /* tables; ISN and timestamps; ports; stack_rand*(); SYN */
+	struct sipkey key_tuple, key_secret, key_port, key_rand; /* tables; ISN and timestamps; ports; stack_rand*() */
+	struct sipkey key_cookie, key_tfo; /* SYN cookies; cookies of TCP Fast Open */
 	uint64_t rand_ctr;
 	usec_t started;
 	uint32_t icmp_tokens;		/* rate limit of what we answer, 1,000/s */

@@ -116,6 +116,8 @@ void tcp_done(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	if (t->flags & TF_FASTOPEN)
+		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
 	if (!(t->flags & TF_BOUND_PORT)) {
@@ -576,6 +578,8 @@ static int connect_again(struct tcb *t)
 {
 	int err;
 
+	if (t->flags & TF_SYN_WAITS)
+		return -EISCONN;
 	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
 		return t->flags & TF_CONNECTING ? -EALREADY : -EISCONN;
 	if (!(t->flags & TF_CONNECTING))
@@ -647,7 +651,27 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 	return 0;
 }
 
+static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
+{
+	t->flags &= ~TF_SYN_WAITS;
+	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_rto_arm(st, t, now);
+	tcp_xmit_syn(st, t, now);
+}
+
+static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now);
+
 int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+{
+	return do_connect(st, t, to, t->opts.fastopen_connect, now);
+}
+
+int tcp_connect_data(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+{
+	return do_connect(st, t, to, true, now);
+}
+
+static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now)
 {
 	struct connect_try c = { .t = t, .now = now };
 	int r;
@@ -680,9 +704,15 @@ int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec
 	t->rtt_head = 0;
 	t->rtt_n = 1;
 	t->rtt_ring[0].end = t->snd_nxt;
-	t->rtt_ring[0].at_us = (uint32_t)now;
-	tcp_rto_arm(st, t, now);
-	tcp_xmit_syn(st, t, now);
+	if (fast && st->ctl.tcp_fastopen & 1) {
+		t->flags |= TF_FASTOPEN;
+		if (tcp_tfo_known(st, t)) {
+			t->flags |= TF_SYN_WAITS;
+			t->flags &= ~TF_CONNECTING; /* what there is to tell comes from send() */
+			return 0;
+		}
+	}
+	syn_leaves(st, t, now);
 	return -EINPROGRESS;
 }
 
@@ -888,10 +918,12 @@ static int send_check(struct tcb *t)
 {
 	if (t->flags & TF_SND_BUSY)
 		return -EBUSY;
-	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
+	if (!tcp_is_usable(t))
 		return t->error ? -tcp_error_take(t) : -EAGAIN;
 	if (t->error)
 		return -tcp_error_take(t);
+	if (!(t->flags & TF_SND_SHUT) && (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED))
+		return 0;
 	if (t->flags & TF_SND_SHUT || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
 		return -EPIPE;
 	return 0;
@@ -1054,7 +1086,6 @@ static void commit_cells(struct tcb *t, uint32_t n)
 
 void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, usec_t now)
 {
-	(void)now;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
@@ -1068,6 +1099,10 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 	if (flags & TCP_SEND_OOB) {
 		t->flags |= TF_URG;
 		t->snd_up = t->write_seq;
+	}
+	if (t->flags & TF_SYN_WAITS) {
+		syn_leaves(st, t, now);
+		return;
 	}
 	if (!writeable(t))
 		t->flags |= TF_NOSPACE;
@@ -1086,7 +1121,7 @@ uint32_t tcp_poll(const struct tcb *t)
 		ev |= TCP_EV_HUP;
 	if (t->flags & TF_RCV_SHUT)
 		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
-	if (t->state != TCPS_SYN_SENT && t->state != TCPS_SYN_RECEIVED) {
+	if (tcp_is_usable(t)) {
 		uint32_t bytes = t->rcv_bytes - (t->rcv_bytes > 0 && tcp_hole_first(t));
 
 		if (bytes > 0 && ((int64_t)bytes >= t->opts.rcvlowat_bytes || bytes >= t->rcv_space_bytes / 2))
