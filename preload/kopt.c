@@ -66,9 +66,16 @@ static int kopt_keep(struct file *f, const struct kopt *k)
 
 int kopt_inherit(struct file *to, const struct file *from)
 {
-	for (const struct kopt *k = from->kopts; k; k = k->next)
+	static const struct kopt priority = { .level = SOL_SOCKET, .name = SO_PRIORITY, .len = sizeof(int) };
+	bool prioritized = false;
+
+	for (const struct kopt *k = from->kopts; k; k = k->next) {
+		prioritized |= (k->level == SOL_SOCKET && k->name == SO_PRIORITY) || (k->level == IPPROTO_IP && k->name == IP_TOS);
 		if (kopt_keep(to, k))
 			return -ENOBUFS;
+	}
+	if (prioritized && kopt_keep(to, &priority)) /* the one that is not inherited, as sk_clone() has it */
+		return -ENOBUFS;
 	to->stamp = from->stamp;
 	to->inq = from->inq;
 	return 0;
@@ -147,6 +154,8 @@ static void effect(struct op *op, int level, int name, int given, int now)
 		o->freebind = (uint8_t)now;
 	else if ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == O_IPV6_TRANSPARENT))
 		o->transparent = (uint8_t)now;
+	else if (level == IPPROTO_IP && name == IP_TOS) /* which changes SO_PRIORITY as well: here by the order they are kept in */
+		o->tos = (uint8_t)now;
 	else if (level == IPPROTO_IP && name == IP_BIND_ADDRESS_NO_PORT)
 		o->bind_no_port = (uint8_t)now;
 	else if (level == IPPROTO_IP && name == O_IP_LOCAL_PORT_RANGE)

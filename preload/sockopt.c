@@ -34,7 +34,6 @@
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
 #define RMEM_MAX_BYTES	   (4u << 20) /* net.core.rmem_max, wmem_max of a private host, as Linux has them since 6.18 */
-#define ECN_BITS	   3
 #define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
 #define LINGER2_DEFAULT_S  60
 #define LINGER2_MAX_S	   120
@@ -69,9 +68,9 @@ struct opt {
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
 	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
-	get_defer_accept, get_quickack, get_congestion, get_info, get_tos, get_window_clamp;
+	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp;
 static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
-	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion, set_tos,
+	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion,
 	set_window_clamp;
 
 static const struct opt opts[] = {
@@ -507,22 +506,6 @@ static int set_ttl(struct op *op, const struct val *v)
 	if (!v->len || (v->i != -1 && (v->i < 1 || v->i > 255)))
 		return -EINVAL;
 	tcp_opts(op->f->tcb)->ttl = v->i == -1 ? 0 : (uint8_t)v->i;
-	return 0;
-}
-
-static void set_but_ecn(uint8_t *field, int v)
-{
-	*field = (uint8_t)((v & ~ECN_BITS) | (*field & ECN_BITS));
-}
-
-static int get_tos(struct op *op, struct val *v)
-{
-	return give_int(v, tcp_opts(op->f->tcb)->tos);
-}
-
-static int set_tos(struct op *op, const struct val *v)
-{
-	set_but_ecn(&tcp_opts(op->f->tcb)->tos, v->i);
 	return 0;
 }
 

@@ -444,3 +444,24 @@ Test(tcp_data, fin_waits_for_the_window_and_is_probed)
 	expect_flags(&r, FIN | ACK);
 	cr_assert_eq(rig_seg.seq, 1000u);
 }
+
+/* All that may be held is held by what came in: who sends waits, is not writable, and hears when memory is free again. */
+Test(tcp_data, writer_without_memory_waits_and_is_told)
+{
+	struct rig r = rig_established(.mem_limit = 40000);
+	struct stack_event ev;
+	bool told = false;
+
+	for (uint32_t i = 0; r.st->pools.held_bytes + 256 <= 40000 && i < 400; i++)
+		peer_sends(&r, .flags = ACK, .seq = i * 100, .len = 100);
+	while (take(&r) || stack_event(r.st, &ev))
+		;
+	cr_assert_eq(app_sends(&r, 1000), -EAGAIN);
+	cr_assert_eq(tcp_poll(r.t) & TCP_EV_OUT, 0u);
+	cr_assert_gt(app_reads(&r, 40000), 0);
+	while (stack_event(r.st, &ev))
+		told |= ev.tcb == r.t && (ev.what & TCP_EV_OUT);
+	cr_assert(told);
+	cr_assert_eq(tcp_poll(r.t) & TCP_EV_OUT, TCP_EV_OUT);
+	cr_assert_eq(app_sends(&r, 1000), 1000);
+}
