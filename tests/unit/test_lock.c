@@ -12,7 +12,7 @@
 #include "../../stack/tcb.h"
 #include "drive_rig.h"
 
-#define KILLS	  120
+#define KILLS	  40
 #define BREAK_MS  150 /* patience of 50 ms, a look, repair */
 
 /* ---- the checker ---- */
