@@ -121,6 +121,8 @@ void thr_wake_later(struct thr *t, struct waiter *w)
 /* Without the lock: a waiter freed meanwhile only costs a needless wake-up, its memory stays. */
 static void wakes_send(struct thr *t)
 {
+	if (t->n_sigios)
+		sigio_send(t);
 	if (!t->n_wakes)
 		return;
 	for (unsigned i = 0; i < t->n_wakes; i++)

@@ -16,6 +16,7 @@
  * The slabs of watches and waiters are the truth; every list here is made anew by ready_repair().
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include "ready.h"
 
@@ -189,6 +190,8 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 
 void file_notify(struct thr *t, struct file *f, uint32_t bits)
 {
+	if (f->status & O_ASYNC)
+		sigio_queue(t, f, bits);
 	notify(t, f, bits, 0);
 }
 
@@ -562,6 +565,7 @@ void ready_repair(void)
 	struct watch *w;
 
 	slab_rebuild(&host->files);
+	slab_rebuild(&host->passports);
 	slab_rebuild(&host->epolls);
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);

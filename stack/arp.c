@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* arp.c - ARP (RFC 826) over Ethernet for IPv4; what is learned goes to neigh.c */
+/*
+ * arp.c - ARP (RFC 826) over Ethernet for IPv4; what is learned goes to neigh.c
+ *
+ * Address conflicts (RFC 5227): whoever gives us an address may have it announced. Another station that claims it is
+ * answered by an announcement, at most every ten seconds, and is never learned (2.4 (c): an address is not given up,
+ * connections depend on it). We do not probe before use: the address was given by hand.
+ */
+#include <errno.h>
 #include "stack_priv.h"
 #include "wire.h"
 
 #define ARP_BYTES   28
+#define ANNOUNCE_US SEC(2)  /* RFC 5227 1.1: ANNOUNCE_INTERVAL */
+#define DEFEND_US   SEC(10) /* DEFEND_INTERVAL */
 #define ARP_REQUEST 1
 #define ARP_REPLY   2
 static const uint8_t arp_head[6] = { 0, 1, 0x08, 0x00, 6, 4 }; /* Ethernet, IPv4, 6 and 4 octets */
@@ -46,6 +55,40 @@ static bool learnable(const struct stack *st, const struct ipaddr *spa)
 	return row && ipaddr_is_any(row->gateway) && !route_broadcast(st, spa);
 }
 
+/* A question about an address of ours, asked by itself: all who know it learn that it is here */
+static void announce(struct stack *st, const struct ipaddr *addr)
+{
+	CNT(st, ArpAnnouncesOut);
+	arp_send(st, ARP_REQUEST, NULL, addr, addr, NULL);
+}
+
+static void defend(struct stack *st, const struct ipaddr *addr, usec_t now)
+{
+	struct addr_row *row = route_addr(st, addr);
+
+	if (!row || (row->defended && now - row->defended < DEFEND_US))
+		return; /* two stations that both defend would do so for ever */
+	row->defended = now;
+	announce(st, addr);
+}
+
+int stack_addr_announce(struct stack *st, struct ipaddr addr, usec_t now)
+{
+	struct addr_row *row = route_addr(st, &addr);
+
+	if (!row || !ipaddr_is_v4(addr))
+		return -EADDRNOTAVAIL;
+	announce(st, &addr);
+	row->timer.kind = TIMER_ADDR;
+	wheel_set(&st->wheel, &row->timer, now + ANNOUNCE_US);
+	return 0;
+}
+
+void arp_announce_timer(struct stack *st, struct timer *t)
+{
+	announce(st, &container_of(t, struct addr_row, timer)->addr);
+}
+
 /**
  * arp_input() - a question or an answer
  * @f:	borrowed, its EtherType is ARP
@@ -74,6 +117,7 @@ void arp_input(struct stack *st, const struct frame *f, usec_t now)
 		if (memcmp(sha, st->dev.mac, 6) != 0) {
 			CNT(st, ArpConflicts);
 			drop(st, DROP_ARP_CONFLICT);
+			defend(st, &spa, now);
 		}
 		return;
 	}

@@ -10,6 +10,7 @@
 #include "pbuf.h"
 
 struct stack;
+struct timer;
 
 #define IPPROTO_NR_ICMP 1
 #define IPPROTO_NR_TCP	6
@@ -73,6 +74,7 @@ void arp_input(struct stack *st, const struct frame *f, usec_t now);
 /** arp_send() - a request (1) or reply (2); @dst_mac NULL: broadcast */
 void arp_send(struct stack *st, uint16_t op, const uint8_t *dst_mac, const struct ipaddr *spa, const struct ipaddr *tpa,
 	      const uint8_t *tha);
+void arp_announce_timer(struct stack *st, struct timer *t);
 void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now);
 enum { ICMP4_PROTO_UNREACH = 2, ICMP4_PORT_UNREACH = 3, ICMP4_FRAG_NEEDED = 4 };
 void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);

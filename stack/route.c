@@ -73,6 +73,11 @@ static const struct addr_row *addr_find(const struct stack *st, const struct ipa
 	return NULL;
 }
 
+struct addr_row *route_addr(const struct stack *st, const struct ipaddr *addr)
+{
+	return (struct addr_row *)(uintptr_t)addr_find(st, addr);
+}
+
 static struct route_row *route_find(const struct stack *st, const struct ipaddr *prefix, uint8_t plen)
 {
 	for (struct hnode *n = htab_first(&st->routes.route_tab, addr_hash(st, prefix, plen)); n; n = htab_next(n)) {
@@ -267,8 +272,10 @@ void route_repair(struct stack *st)
 	rt->addr_filter = 0;
 	memset(rt->lens, 0, sizeof(rt->lens));
 	memset(rt->n_plen, 0, sizeof(rt->n_plen));
-	while ((a = slab_next(&rt->addrs, &cursor)))
+	while ((a = slab_next(&rt->addrs, &cursor))) {
+		a->timer = (struct timer){ .kind = TIMER_ADDR };
 		addr_row_link(st, a);
+	}
 	for (cursor = 0; (r = slab_next(&rt->routes, &cursor));)
 		route_row_link(st, r);
 	path_changed(st);

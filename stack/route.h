@@ -11,11 +11,14 @@
 
 #include "htab.h"
 #include "inet.h"
+#include "wheel.h"
 
 struct stack;
 
 struct addr_row {
 	struct hnode node;
+	struct timer timer;	/* the second announcement */
+	usec_t defended;	/* 0: never */
 	struct ipaddr addr;
 	uint8_t prefix_len; /* of the family: 0..32 or 0..128 */
 };
@@ -39,6 +42,8 @@ int route_init(struct stack *st);
 const struct route_row *route_lookup(const struct stack *st, const struct ipaddr *dst);
 /** route_broadcast() - is @addr the limited broadcast, a directed one of ours, or multicast: never a peer of TCP */
 bool route_broadcast(const struct stack *st, const struct ipaddr *addr);
+/** route_addr() - the row of an address of ours, NULL: it is not */
+struct addr_row *route_addr(const struct stack *st, const struct ipaddr *addr);
 void route_repair(struct stack *st);
 /** path_changed() - what connections remember of their way out is no longer true */
 void path_changed(struct stack *st);

@@ -52,6 +52,7 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_timewait_us = SEC(60),
 		.ip_local_port_range = { 32768, 60999 },
 		.ip_default_ttl = 64,
+		.tcp_fastopen = 1,
 		.tcp_mtu_probing = 1, /* Linux: 0 */
 		.tcp_syncookies = 1,
 		.tcp_sack = 1,
@@ -77,6 +78,7 @@ static int stack_init_parts(struct stack *st, usec_t now)
 	int r = cell_init(st);
 
 	dlist_init(&st->events);
+	dlist_init(&st->mem_waiters);
 	wheel_init(&st->wheel, now);
 	if (r == 0)
 		r = route_init(st);
@@ -109,6 +111,7 @@ struct stack *stack_init(const struct stack_config *cfg, usec_t now)
 	st->key_port = derive_key(cfg->seed, 2);
 	st->key_rand = derive_key(cfg->seed, 3);
 	st->key_cookie = derive_key(cfg->seed, 4);
+	st->key_tfo = derive_key(cfg->seed, 5);
 	st->path_gen = 1;
 	st->started = now;
 	st->icmp_refilled = now;
@@ -232,6 +235,8 @@ void stack_expire(struct stack *st, usec_t now)
 			dst_timer(st, t);
 		else if (t->kind == TIMER_FRAG)
 			ip4_frag_timer(st, t, now);
+		else if (t->kind == TIMER_ADDR)
+			arp_announce_timer(st, t);
 		else
 			tcp_timer(st, t, now);
 	}
@@ -335,6 +340,7 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	cell_repair_sweep(st);
 
 	dlist_init(&st->events);
+	dlist_init(&st->mem_waiters);
 	wheel_init(&st->wheel, now);
 	route_repair(st);
 	neigh_repair(st, now);

@@ -28,6 +28,7 @@ struct stack_sysctl {
 	uint32_t tcp_challenge_ack_limit, tcp_init_cwnd;
 	uint32_t tcp_timewait_us;		/* 60 s */
 	uint16_t ip_local_port_range[2];
+	uint8_t tcp_fastopen;			/* 1: as client, 2: as server, 3: both */
 	uint8_t tcp_mtu_probing;		/* 1: a path that swallows large packets is found out (RFC 4821) */
 	uint8_t tcp_syncookies;			/* 0: of too many half-open requests the oldest goes; 1: cookies then; 2: always */
 	uint8_t ip_default_ttl, tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_congestion; /* cc index */
@@ -72,6 +73,8 @@ bool stack_event(struct stack *st, struct stack_event *ret_event);
 
 /* ---- addresses, routes, neighbours: rows of the host (host-level, one set however many shards there will be) ---- */
 int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len);	/* makes the on-link route too; -EEXIST, -ENOSPC */
+/** stack_addr_announce() - tells the wire that @addr is ours, twice (RFC 5227 2.3); -EADDRNOTAVAIL: it is not */
+int stack_addr_announce(struct stack *st, struct ipaddr addr, usec_t now);
 int stack_route_add(struct stack *st, struct ipaddr dst, uint8_t prefix_len, struct ipaddr gateway); /* prefix 0: default */
 int stack_neigh_add(struct stack *st, struct ipaddr addr, const uint8_t mac[6]);	/* permanent entry */
 bool stack_addr_is_ours(const struct stack *st, struct ipaddr addr);

@@ -45,7 +45,8 @@ struct stack {
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 
-	struct sipkey key_tuple, key_secret, key_port, key_rand, key_cookie; /* tables; ISN and timestamps; ports; stack_rand*(); SYN */
+	struct sipkey key_tuple, key_secret, key_port, key_rand; /* tables; ISN and timestamps; ports; stack_rand*() */
+	struct sipkey key_cookie, key_tfo; /* SYN cookies; cookies of TCP Fast Open */
 	uint64_t rand_ctr;
 	usec_t started;
 	uint32_t icmp_tokens;		/* rate limit of what we answer, 1,000/s */
@@ -57,6 +58,7 @@ struct stack {
 	struct htab conns;	/* by siphash_tuple(): tcbs, requests, timewaits; hnode.kind tells */
 	struct htab listeners;	/* by port */
 	uint32_t n_live;	/* what stack_live() says */
+	struct dnode mem_waiters;	/* tcbs whose writer found no cell */
 	struct dnode tcp_out;	/* tcbs that want to send, in turn */
 	uint32_t n_orphans;
 	uint32_t challenge_left;	/* RFC 5961 7, in this second */
@@ -97,6 +99,8 @@ void tcp_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, 
 /** tcp_output_next() - lets the next connection in turn send one frame through ip_output(); false: none wants to */
 bool tcp_output_next(struct stack *st, usec_t now);
 bool tcp_output_pending(const struct stack *st);
+/** tcp_memory_freed() - cells are to be had again: tells all writers that found none */
+void tcp_memory_freed(struct stack *st);
 /** tcp_timer() - @t, of kind TIMER_TCB, TIMER_REQUEST or TIMER_TIMEWAIT, fired and is disarmed */
 void tcp_timer(struct stack *st, struct timer *t, usec_t now);
 /** tcp_icmp_error() - an error about one of our segments came, or our own neighbour did not answer (e->local) */

@@ -60,12 +60,15 @@ enum tcp_flags {
 	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
 	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
 	TF_RCV_HOLE = 1u << 21,	/* what tcp_recv_begin() gave lies behind the urgent octet at copied_seq */
+	TF_NOMEM = 1u << 25,	/* a writer found no cell: not writable until tcp_memory_freed() says so */
 	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
+	TF_FASTOPEN = 1u << 25,	/* SYN_SENT: the SYN has the option; SYN_RECEIVED: born by a SYN with a cookie */
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
 	TF_CONNECTED = 1u << 28,	/* Linux's SS_CONNECTED: accepted, or connect() told of its success; until disconnected */
+	TF_SYN_WAITS = 1u << 30,	/* SYN_SENT: the SYN leaves with the first data */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
 };
 
@@ -80,6 +83,7 @@ struct tcb_listen {
 	struct tcb *acc_head, *acc_tail;	/* established, not accepted yet; linked by acc_next */
 	struct tcp_req *req_head, *req_tail;	/* half open, oldest first */
 	uint32_t n_acc, n_reqs, backlog_conns;
+	uint32_t n_tfo;		/* children in SYN_RECEIVED */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
 };
 
@@ -113,6 +117,7 @@ struct tcb {
 
 	/* ---- queues of the stack ---- */
 	struct dnode out;	/* wants to send: st->tcp_out */
+	struct dnode mem_wait;	/* with TF_NOMEM: st->mem_waiters */
 	struct event_node ev;
 	struct port_hold port;
 	struct ip_path path;
@@ -178,7 +183,7 @@ struct tcp_req {
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
-	uint8_t timeouts, acked, tos;
+	uint8_t timeouts, acked, tos, tfo; /* tfo: the SYN-ACK brings a cookie */
 	struct tcp_req *prev, *next;	/* of the listener, oldest first */
 };
 

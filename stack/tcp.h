@@ -45,6 +45,8 @@ struct tcp_opts {
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
+	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
+	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 };
@@ -67,6 +69,12 @@ int tcp_bind(struct stack *st, struct tcb *tcb, const struct endpoint *ep, usec_
 int tcp_listen(struct stack *st, struct tcb *tcb, int backlog, usec_t now);
 /** tcp_connect() - -EINPROGRESS when the SYN is on its way; -EALREADY, -EISCONN, -ECONNREFUSED... once it ended, by state */
 int tcp_connect(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
+/**
+ * tcp_connect_data() - connect with data to follow at once: MSG_FASTOPEN, and tcp_connect() with fastopen_connect
+ * Return: 0: a cookie is known, the SYN leaves with what tcp_send_begin() and tcp_send_commit() bring now; else as
+ * tcp_connect(): -EINPROGRESS, the SYN asks for a cookie
+ */
+int tcp_connect_data(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);
@@ -80,7 +88,7 @@ enum { TCP_SEND_MORE = 1 /* MSG_MORE */, TCP_SEND_OOB = 2 };
  * @ret_n:	iovecs used
  *
  * Return: octets of room (> 0, maybe less than @want), -EAGAIN: buffer full or not yet connected, -EPIPE, pending socket
- * error (taken, as Linux's sk_err), -ENOTCONN, -EBUSY, -ENOBUFS
+ * error (taken, as Linux's sk_err), -ENOTCONN, -EBUSY. -EAGAIN also where the host has no memory left; TCP_EV_OUT comes then too
  */
 ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *tcb, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags, usec_t now); /* n may be 0: nothing came */
@@ -125,6 +133,16 @@ void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_vie
 
 /** tcp_next() - every live socket in turn for `ss`: *cursor from 0. No lock: what it shows may be torn, never unsafe. */
 struct tcb *tcp_next(const struct stack *st, uint32_t *cursor);
+
+/* What is no socket and yet a connection: half open, or in TIME_WAIT */
+struct tcp_mini_view {
+	struct endpoint local, peer;
+	enum tcp_state state;	/* SYN_RECEIVED or TIME_WAIT */
+	usec_t timer_at;	/* SYN-ACK once more, or the end of 2 MSL */
+	uint8_t timeouts;	/* SYN-ACKs sent again */
+};
+/** tcp_mini_next() - each of them in turn for `ss`: *cursor from 0; false at the end. No lock, as tcp_next(). */
+bool tcp_mini_next(const struct stack *st, uint64_t *cursor, struct tcp_mini_view *ret_view);
 
 /* congestion controls by name, for TCP_CONGESTION; -ENOENT */
 int tcp_cc_find(const char *name);

@@ -91,3 +91,29 @@ struct tcb *tcp_next(const struct stack *st, uint32_t *cursor)
 {
 	return slab_next(&st->tcbs, cursor);
 }
+
+/* The upper half of the cursor says which slab, the lower where in it */
+bool tcp_mini_next(const struct stack *st, uint64_t *cursor, struct tcp_mini_view *v)
+{
+	uint32_t at = (uint32_t)*cursor;
+	const struct tcp_req *r;
+	const struct tcp_tw *tw;
+
+	if (*cursor >> 32 == 0) {
+		r = slab_next(&st->requests, &at);
+		if (r) {
+			*v = (struct tcp_mini_view){ .local = { r->laddr, r->lport }, .peer = { r->raddr, r->rport },
+						     .state = TCPS_SYN_RECEIVED, .timer_at = r->timer.at, .timeouts = r->timeouts };
+			*cursor = at;
+			return true;
+		}
+		at = 0;
+	}
+	tw = slab_next(&st->timewaits, &at);
+	*cursor = 1ull << 32 | at;
+	if (!tw)
+		return false;
+	*v = (struct tcp_mini_view){ .local = { tw->laddr, tw->lport }, .peer = { tw->raddr, tw->rport },
+				     .state = TCPS_TIME_WAIT, .timer_at = tw->timer.at };
+	return true;
+}

@@ -183,7 +183,9 @@ static void reset_by_peer(struct stack *st, struct tcb *t)
 
 	if (t->state == TCPS_ESTABLISHED || t->state == TCPS_CLOSE_WAIT)
 		CNT(st, TcpEstabResets);
-	tcp_fail(st, t, t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED ? ECONNREFUSED : err);
+	if (t->state == TCPS_SYN_SENT || (t->state == TCPS_SYN_RECEIVED && !(t->flags & TF_FASTOPEN)))
+		err = ECONNREFUSED;
+	tcp_fail(st, t, err);
 }
 
 /* Our SYN crossed the peer's and this is its answer to ours: the SYN flag is no offence then (also: connection to itself) */
@@ -510,12 +512,43 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 	}
 	rtt = t->retransmits ? UINT32_MAX : rtt_of(t, s, now);
 	t->rtt_n = 0;
+	if (t->flags & TF_FASTOPEN || t->snd_nxt != t->iss + 1) {
+		tcp_tfo_syn_ack(st, t, s);
+		t->flags &= ~TF_FASTOPEN;
+		snd_free(st, t, s->ack);
+		t->bytes_acked += s->ack - (t->iss + 1);
+	}
 	t->snd_una = s->ack;
 	if (rtt != UINT32_MAX)
 		tcp_rtt_sample(t, rtt);
 	established(st, t, now);
 	t->flags |= TF_ACK_NOW;
 	tcp_output_want(st, t);
+}
+
+/* The handshake of a connection that lived before it: what else @s acknowledges is taken as ever */
+static bool tfo_established(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+{
+	if (t->retransmits == 0)
+		tcp_rtt_sample(t, (uint32_t)now - t->rtt_ring[t->rtt_head].at_us);
+	t->rtt_head = (uint8_t)((t->rtt_head + 1) % TCP_RTT_RING);
+	t->rtt_n = t->retransmits ? 0 : (uint8_t)(t->rtt_n - (t->rtt_n > 0));
+	t->snd_una = t->iss + 1;
+	tcp_tfo_end(st, t);
+	tcp_set_state(t, TCPS_ESTABLISHED);
+	t->retransmits = t->backoff = 0;
+	t->rexmt_start = 0;
+	if (t->rto_us < TCP_RTO_MIN_US)
+		t->rto_us = TCP_RTO_MIN_US;
+	tcp_rto_arm(st, t, now);
+	tcp_keep_arm(st, t, now);
+	tcp_event(st, t, TCP_EV_OUT | TCP_EV_WRNORM);
+	tcp_output_want(st, t);
+	if (t->flags & TF_FIN_QUEUED)
+		tcp_set_state(t, TCPS_FIN_WAIT_1);
+	else if (t->flags & TF_FIN_RCVD)
+		tcp_set_state(t, TCPS_CLOSE_WAIT);
+	return take_ack(st, t, s, now);
 }
 
 /* Step 5 in SYN_RECEIVED, reached by crossed SYNs only; listeners keep requests instead. False: segment dropped */
@@ -526,6 +559,8 @@ static bool syn_received_ack(struct stack *st, struct tcb *t, const struct tcp_s
 		tcp_xmit_rst_reply(st, &t->laddr, &t->raddr, s, now);
 		return false;
 	}
+	if (t->flags & TF_FASTOPEN)
+		return tfo_established(st, t, s, now);
 	t->snd_una = s->ack;
 	t->rtt_n = 0;
 	t->snd_wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
@@ -563,6 +598,11 @@ void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_
 	t->segs_in += s->gso_size && s->gso_size < s->len ? (s->len + s->gso_size - 1) / s->gso_size : 1;
 	if (t->state == TCPS_SYN_SENT) {
 		syn_sent(st, t, s, now);
+		return;
+	}
+	if (t->flags & TF_FASTOPEN && (s->flags & (TH_SYN | TH_ACK | TH_RST)) == TH_SYN && s->seq == t->irs) {
+		if (tcp_oow_allowed(&t->oow_at_ms, now)) /* our SYN-ACK was lost */
+			tcp_xmit_syn(st, t, now);
 		return;
 	}
 	if (!acceptable(st, t, s, now))

@@ -103,11 +103,13 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	(void)now;
 }
 
+static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
+			usec_t now);
 static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 
 /* What a SYN says. All but our sequence number, links and timer. */
-static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s,
-		     usec_t now)
+static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip,
+		     const struct tcp_seg *s, usec_t now)
 {
 	r->node.kind = TCP_NODE_REQ;
 	r->timer.kind = TIMER_REQUEST;
@@ -140,6 +142,7 @@ static bool cookie_wanted(struct stack *st, const struct tcb *l, const struct tc
 void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_req *r;
+	bool give_cookie = false;
 
 	if (s->flags & TH_RST) {
 		drop(st, DROP_TCP_RST);
@@ -169,6 +172,8 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		tcp_cookie_answer(st, l, &once, now);
 		return;
 	}
+	if (s->o.tfo_ok && tfo_segment(st, l, ip, s, &give_cookie, now))
+		return;
 	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
 		CNT(st, TcpExtTCPReqQFullDrop);
 		tcp_req_drop(st, l->l.req_head);
@@ -180,6 +185,7 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		return;
 	}
 	req_fill(st, l, r, ip, s, now);
+	r->tfo = give_cookie;
 	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
 	req_link(l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
@@ -362,6 +368,32 @@ static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *
 	return true;
 }
 
+/* A SYN with a Fast Open option: is it a connection already? False: an ordinary handshake, which may bring a cookie */
+static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
+			usec_t now)
+{
+	struct tcp_req r = { 0 };
+	struct tcb *t;
+
+	if (s->isn)
+		return false;
+	req_fill(st, l, &r, ip, s, now);
+	if (!tcp_tfo_judge(st, l, &r, s)) {
+		*ret_cookie = r.tfo;
+		return false;
+	}
+	r.iss = tcp_isn(st, &r.laddr, r.lport, &r.raddr, r.rport, now);
+	r.sent_us = 0;
+	t = child_open(st, l, &r, s, now);
+	if (!t)
+		return false;
+	accept_link(st, l, t);
+	tcp_tfo_child(st, l, t, s, now);
+	CNT(st, TcpPassiveOpens);
+	tcp_event(st, l, TCP_EV_IN | TCP_EV_RDNORM);
+	return true;
+}
+
 /* A segment for a half-open connection: Linux's tcp_check_req(), RFC 9293 3.10.7.4 in SYN_RECEIVED */
 void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
@@ -440,7 +472,8 @@ int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
 	t->acc_next = NULL;
 	t->flags &= ~TF_ACCEPTQ;
 	t->flags |= TF_CONNECTED;
-	t->parent = 0;
+	if (!(t->flags & TF_FASTOPEN)) /* its listener still counts it */
+		t->parent = 0;
 	*ret_tcb = t;
 	return 0;
 }

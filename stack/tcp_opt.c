@@ -4,7 +4,7 @@
 #include <string.h>
 #include "tcp_seg.h"
 
-enum { OPT_EOL = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_OK = 4, OPT_SACK = 5, OPT_TS = 8 };
+enum { OPT_EOL = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_OK = 4, OPT_SACK = 5, OPT_TS = 8, OPT_TFO = 34 };
 
 #define WSCALE_MAX 14 /* RFC 7323 2.3 */
 
@@ -46,6 +46,13 @@ static void parse_one(const uint8_t *p, unsigned len, struct tcp_rx_opts *o)
 	case OPT_SACK:
 		if (len >= 10 && (len - 2) % 8 == 0)
 			parse_sack(p + 2, len - 2, o);
+		break;
+	case OPT_TFO: /* RFC 7413 4.1.1: none, or 4 to 16 octets, an even number */
+		if (len == 2 || (len >= 6 && len <= 18 && len % 2 == 0)) {
+			o->tfo_ok = true;
+			o->tfo_len = (uint8_t)(len - 2);
+			o->tfo = p + 2;
+		}
 		break;
 	case OPT_TS:
 		if (len == 10) {
@@ -118,6 +125,19 @@ unsigned tcp_opt_put_syn(uint8_t *p, uint16_t mss, bool sack, bool ts, int wscal
 		n += 4;
 	}
 	return n;
+}
+
+/* Return: octets written, a multiple of four: 4 to 20 */
+unsigned tcp_opt_put_tfo(uint8_t *p, const uint8_t *cookie, unsigned len)
+{
+	unsigned pad = (4 - (len + 2) % 4) % 4;
+
+	memset(p, OPT_NOP, pad);
+	p[pad] = OPT_TFO;
+	p[pad + 1] = (uint8_t)(len + 2);
+	if (len)
+		memcpy(p + pad + 2, cookie, len);
+	return pad + 2 + len;
 }
 
 unsigned tcp_opt_put_ts(uint8_t *p, uint32_t ts_val, uint32_t ts_ecr)

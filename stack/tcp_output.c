@@ -284,6 +284,28 @@ static uint16_t syn_mss(const struct stack *st, const struct tcb *t)
 	return (uint16_t)(t->opts.maxseg_bytes && t->opts.maxseg_bytes < mss ? t->opts.maxseg_bytes : mss);
 }
 
+/* A SYN with the Fast Open option, and the data that waits if a cookie is known */
+static void xmit_syn_data(struct stack *st, struct tcb *t, struct tx_hdr *h, usec_t now)
+{
+	struct pbuf *p = pbuf_alloc(st);
+	uint32_t n = 0;
+
+	if (!p) {
+		drop(st, DROP_TCP_NO_PBUF);
+		return;
+	}
+	h->opt_len = (uint8_t)(h->opt_len + tcp_tfo_put(st, t, h->opt + h->opt_len, TCP_OPTS_MAX - h->opt_len, &n));
+	if (n > 0) {
+		n = frags_fit(t, t->snd_head, t->iss + 1, n);
+		frags_add(p, t->snd_head, t->iss + 1, n);
+		t->snd_nxt = t->iss + 1 + n;
+		t->bytes_sent += n;
+		t->data_segs_out++;
+	}
+	hdr_push(p, h);
+	send_to(st, p, &t->laddr, &t->raddr, NULL, t->opts.tos, t->opts.ttl, now);
+}
+
 void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
 {
 	bool answer = t->state == TCPS_SYN_RECEIVED;
@@ -300,7 +322,10 @@ void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
 	if (answer)
 		t->rcv_adv = t->rcv_nxt + wnd;
 	t->segs_out++;
-	send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
+	if (t->flags & TF_FASTOPEN && !answer)
+		xmit_syn_data(st, t, &h, now);
+	else
+		send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
 }
 
 void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now)
@@ -321,6 +346,12 @@ void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
 					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1,
 					     r->ts_offset + (r->ts_cookie ? r->ts_cookie : tcp_ts_clock(now)), r->ts_recent);
+	if (r->tfo && h.opt_len <= TCP_OPTS_MAX - 12) {
+		uint8_t cookie[8];
+
+		tcp_tfo_cookie(st, r, cookie);
+		h.opt_len = (uint8_t)(h.opt_len + tcp_opt_put_tfo(h.opt + h.opt_len, cookie, sizeof(cookie)));
+	}
 	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
 }
 
@@ -585,8 +616,9 @@ static bool may_send_data(const struct tcb *t)
 	case TCPS_CLOSING:
 	case TCPS_LAST_ACK:
 		return true;
-	case TCPS_SYN_SENT:
 	case TCPS_SYN_RECEIVED:
+		return t->flags & TF_FASTOPEN;
+	case TCPS_SYN_SENT:
 	case TCPS_FIN_WAIT_2:
 	case TCPS_TIME_WAIT:
 	case TCPS_CLOSED:

@@ -155,6 +155,21 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now);	/* requests f
 void tcp_cookie_answer(struct stack *st, struct tcb *l, struct tcp_req *r, usec_t now);
 bool tcp_cookie_take(struct stack *st, struct tcb *l, const struct tcp_seg *s, struct tcp_req *r, usec_t now);
 
+/* tcp_fastopen.c */
+void tcp_tfo_cookie(const struct stack *st, const struct tcp_req *r, uint8_t ret_cookie[8]);
+bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s);
+void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now);
+void tcp_tfo_end(struct stack *st, struct tcb *t);
+bool tcp_tfo_known(const struct stack *st, const struct tcb *t);
+unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room, uint32_t *ret_data);
+void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s);
+void tcp_tfo_syn_lost(struct stack *st, struct tcb *t);
+/* may the program read and write: Fast Open lets it before the handshake is over */
+static inline bool tcp_is_usable(const struct tcb *t)
+{
+	return (t->state != TCPS_SYN_SENT || t->flags & TF_SYN_WAITS) && (t->state != TCPS_SYN_RECEIVED || t->flags & TF_FASTOPEN);
+}
+
 /* tcp_mtu.c */
 uint32_t tcp_path_mtu(const struct stack *st, const struct tcb *t);
 void tcp_mtu_blackhole(struct stack *st, struct tcb *t, usec_t now);

@@ -26,10 +26,11 @@ struct sack_block {
 };
 
 struct tcp_rx_opts {
-	bool ts, sack_ok, wscale_ok;
-	uint8_t wscale, n_sack;
+	bool ts, sack_ok, wscale_ok, tfo_ok;
+	uint8_t wscale, n_sack, tfo_len;
 	uint16_t mss;		/* 0: not given */
 	uint32_t ts_val, ts_ecr;
+	const uint8_t *tfo;	/* cookie, in the frame */
 	struct sack_block sack[TCP_SACK_BLOCKS];
 };
 
@@ -52,6 +53,7 @@ static inline uint32_t tcp_seg_end(const struct tcp_seg *s)
 void tcp_opts_parse(const uint8_t *p, unsigned len, struct tcp_rx_opts *ret_o);
 /* builders: append to @p, return octets written */
 unsigned tcp_opt_put_syn(uint8_t *p, uint16_t mss, bool sack, bool ts, int wscale, uint32_t ts_val, uint32_t ts_ecr);
+unsigned tcp_opt_put_tfo(uint8_t *p, const uint8_t *cookie, unsigned len); /* @len 0: asks for one */
 unsigned tcp_opt_put_ts(uint8_t *p, uint32_t ts_val, uint32_t ts_ecr);
 unsigned tcp_opt_put_sack(uint8_t *p, const struct sack_block *b, unsigned n);
 

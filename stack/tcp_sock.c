@@ -97,6 +97,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_timers_off(st, t);
 	tcp_hash_remove(st, t);
 	dlist_remove(&t->out);
+	dlist_remove(&t->mem_wait);
 	stack_event_cancel(st, &t->ev);
 	tcp_snd_purge(st, t);
 	tcp_recv_purge(st, t);
@@ -115,6 +116,8 @@ void tcp_done(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	if (t->flags & TF_FASTOPEN)
+		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
 	if (!(t->flags & TF_BOUND_PORT)) {
@@ -183,7 +186,8 @@ void tcp_port_key(const struct tcb *t, struct port_key *ret_key)
 		flags |= PORT_LISTEN;
 	if (!(t->flags & TF_BOUND_PORT))
 		flags |= PORT_CONNECT;
-	*ret_key = (struct port_key){ .addr = t->laddr, .port = t->lport, .flags = (uint16_t)flags, .uid = t->opts.uid };
+	*ret_key = (struct port_key){ .addr = t->laddr, .port = t->lport, .flags = (uint16_t)flags, .uid = t->opts.uid,
+				      .range = t->opts.port_range };
 }
 
 uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport,
@@ -242,7 +246,7 @@ static uint32_t unsent_bytes(const struct tcb *t)
 /* Linux's sk_stream_memory_free() */
 static bool memory_free(const struct tcb *t)
 {
-	return t->snd_mem_bytes < t->opts.sndbuf_bytes &&
+	return t->snd_mem_bytes < t->opts.sndbuf_bytes && !(t->flags & TF_NOMEM) &&
 	       (!t->opts.notsent_lowat_bytes || unsent_bytes(t) < t->opts.notsent_lowat_bytes);
 }
 
@@ -378,21 +382,11 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 /* ---- bind, listen, connect ---- */
 
-int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
 {
 	struct port_key key;
 	int r;
 
-	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
-		return -EINVAL;
-	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
-		return -EAFNOSUPPORT;
-	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
-		return -EINVAL;
-	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
-	    !t->opts.freebind && !t->opts.transparent)
-		return -EADDRNOTAVAIL;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	t->laddr = ep->addr;
 	t->lport = ep->port;
@@ -414,12 +408,34 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	return 0;
 }
 
+int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+{
+	(void)now;
+	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
+		return -EINVAL;
+	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
+		return -EAFNOSUPPORT;
+	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
+		return -EINVAL;
+	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
+	    !t->opts.freebind && !t->opts.transparent)
+		return -EADDRNOTAVAIL;
+	if (ep->port || !t->opts.bind_no_port)
+		return bind_with_port(st, t, ep);
+	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
+	t->laddr = ep->addr;
+	if (!ipaddr_is_any(ep->addr))
+		t->flags |= TF_BOUND_ADDR;
+	return 0;
+}
+
 int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 {
 	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
 	struct port_key key;
 	int r;
 
+	(void)now;
 	if (t->state == TCPS_LISTEN) {
 		t->l.backlog_conns = n;
 		return 0;
@@ -431,7 +447,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		struct endpoint ep = { .addr = t->laddr, .port = 0 };
 
 		t->flags &= ~TF_BOUND_PORT;
-		r = tcp_bind(st, t, &ep, now);
+		r = bind_with_port(st, t, &ep);
 		if (r < 0)
 			return r;
 	}
@@ -562,6 +578,8 @@ static int connect_again(struct tcb *t)
 {
 	int err;
 
+	if (t->flags & TF_SYN_WAITS)
+		return -EISCONN;
 	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
 		return t->flags & TF_CONNECTING ? -EALREADY : -EISCONN;
 	if (!(t->flags & TF_CONNECTING))
@@ -633,7 +651,27 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 	return 0;
 }
 
+static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
+{
+	t->flags &= ~TF_SYN_WAITS;
+	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_rto_arm(st, t, now);
+	tcp_xmit_syn(st, t, now);
+}
+
+static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now);
+
 int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+{
+	return do_connect(st, t, to, t->opts.fastopen_connect, now);
+}
+
+int tcp_connect_data(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+{
+	return do_connect(st, t, to, true, now);
+}
+
+static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now)
 {
 	struct connect_try c = { .t = t, .now = now };
 	int r;
@@ -666,9 +704,15 @@ int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec
 	t->rtt_head = 0;
 	t->rtt_n = 1;
 	t->rtt_ring[0].end = t->snd_nxt;
-	t->rtt_ring[0].at_us = (uint32_t)now;
-	tcp_rto_arm(st, t, now);
-	tcp_xmit_syn(st, t, now);
+	if (fast && st->ctl.tcp_fastopen & 1) {
+		t->flags |= TF_FASTOPEN;
+		if (tcp_tfo_known(st, t)) {
+			t->flags |= TF_SYN_WAITS;
+			t->flags &= ~TF_CONNECTING; /* what there is to tell comes from send() */
+			return 0;
+		}
+	}
+	syn_leaves(st, t, now);
 	return -EINPROGRESS;
 }
 
@@ -874,13 +918,41 @@ static int send_check(struct tcb *t)
 {
 	if (t->flags & TF_SND_BUSY)
 		return -EBUSY;
-	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
+	if (!tcp_is_usable(t))
 		return t->error ? -tcp_error_take(t) : -EAGAIN;
 	if (t->error)
 		return -tcp_error_take(t);
+	if (!(t->flags & TF_SND_SHUT) && (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED))
+		return 0;
 	if (t->flags & TF_SND_SHUT || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
 		return -EPIPE;
 	return 0;
+}
+
+/*
+ * The host's payload memory is used up. As Linux under tcp_mem: the socket is not writable, a blocking writer waits, and all
+ * are told when enough is free again (cell_put()).
+ */
+static void no_memory(struct stack *st, struct tcb *t)
+{
+	t->flags |= TF_NOMEM;
+	if (!dnode_linked(&t->mem_wait))
+		dlist_append(&st->mem_waiters, &t->mem_wait);
+}
+
+void tcp_memory_freed(struct stack *st)
+{
+	struct dnode *d;
+
+	while ((d = dlist_pop(&st->mem_waiters))) {
+		struct tcb *t = container_of(d, struct tcb, mem_wait);
+
+		t->flags &= ~TF_NOMEM;
+		if (writeable(t))
+			tcp_event(st, t, TCP_EV_OUT | TCP_EV_WRNORM);
+		else
+			t->flags |= TF_NOSPACE;
+	}
 }
 
 ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct iovec *iov, int max, int *ret_n)
@@ -931,8 +1003,10 @@ ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct io
 		iov[n++] = (struct iovec){ c->data, room_c };
 		got += room_c;
 	}
-	if (n == 0)
-		return -ENOBUFS;
+	if (n == 0) {
+		no_memory(st, t);
+		return -EAGAIN;
+	}
 	t->flags |= TF_SND_BUSY;
 	*ret_n = n;
 	return got;
@@ -1012,7 +1086,6 @@ static void commit_cells(struct tcb *t, uint32_t n)
 
 void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, usec_t now)
 {
-	(void)now;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
@@ -1026,6 +1099,10 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 	if (flags & TCP_SEND_OOB) {
 		t->flags |= TF_URG;
 		t->snd_up = t->write_seq;
+	}
+	if (t->flags & TF_SYN_WAITS) {
+		syn_leaves(st, t, now);
+		return;
 	}
 	if (!writeable(t))
 		t->flags |= TF_NOSPACE;
@@ -1044,7 +1121,7 @@ uint32_t tcp_poll(const struct tcb *t)
 		ev |= TCP_EV_HUP;
 	if (t->flags & TF_RCV_SHUT)
 		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
-	if (t->state != TCPS_SYN_SENT && t->state != TCPS_SYN_RECEIVED) {
+	if (tcp_is_usable(t)) {
 		uint32_t bytes = t->rcv_bytes - (t->rcv_bytes > 0 && tcp_hole_first(t));
 
 		if (bytes > 0 && ((int64_t)bytes >= t->opts.rcvlowat_bytes || bytes >= t->rcv_space_bytes / 2))

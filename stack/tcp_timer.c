@@ -154,6 +154,8 @@ static bool handshake_timeout(struct stack *st, struct tcb *t, usec_t now)
 	t->backoff++;
 	CNT(st, TcpRetransSegs);
 	t->total_retrans++;
+	if (t->flags & TF_FASTOPEN && t->state == TCPS_SYN_SENT)
+		tcp_tfo_syn_lost(st, t);
 	tcp_xmit_syn(st, t, now);
 	tcp_rto_arm(st, t, now);
 	return true;
@@ -336,6 +338,7 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 	case TIMER_STACK:
 	case TIMER_DST:
 	case TIMER_FRAG:
+	case TIMER_ADDR:
 		break;
 	}
 }

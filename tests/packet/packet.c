@@ -764,7 +764,7 @@ static long do_set(struct player *p, struct sock *s, const char *opt, uint32_t v
 	else if (!strcmp(opt, "maxseg"))
 		o->maxseg_bytes = v;
 	else if (!strcmp(opt, "quickack"))
-		o->quickack = (uint8_t)v, id = TCP_OPT_QUICKACK;
+		o->quickack = v ? QUICKACK_ON : QUICKACK_OFF, id = TCP_OPT_QUICKACK;
 	else if (!strcmp(opt, "rcvbuf"))
 		o->rcvbuf_bytes = v, o->rcvbuf_locked = 1, id = TCP_OPT_RCVBUF;
 	else if (!strcmp(opt, "sndbuf"))
@@ -897,7 +897,7 @@ static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 		CTL(tcp_max_syn_backlog), CTL(somaxconn), CTL(tcp_max_orphans), CTL(tcp_max_tw_buckets), CTL(tcp_init_cwnd),
 		CTL(tcp_timewait_us), CTL(tcp_sack), CTL(tcp_timestamps), CTL(tcp_window_scaling), CTL(tcp_challenge_ack_limit),
 		CTL(tcp_keepalive_time_s), CTL(tcp_keepalive_intvl_s), CTL(tcp_keepalive_probes), CTL(tcp_retries1),
-		CTL(ip_default_ttl), CTL(tcp_congestion),
+		CTL(ip_default_ttl), CTL(tcp_congestion), CTL(tcp_syncookies), CTL(tcp_mtu_probing), CTL(tcp_fastopen),
 #undef CTL
 	};
 

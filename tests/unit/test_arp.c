@@ -71,9 +71,47 @@ TEST(our_address_claimed_counted_and_not_learned)
 	lower_start(false);
 	frame_arp(mac_all, 1, mac_peer, US, US);
 	feed();
-	cr_assert(!out());
+	cr_assert(out());
+	cr_assert(got_arp(1, US, mac_all));
+	cr_assert_eq(memcmp(got.b + 22, mac_us, 6), 0);
+	cr_assert_eq(get32_raw(got.b + 28), US.w[3]);
 	cr_assert_eq(stack_counters(st)[CNT_ArpConflicts], 1);
 	cr_assert_eq(st->neighs.slab.in_use, 0);
+}
+
+TEST(our_address_is_defended_every_ten_seconds_at_most)
+{
+	unsigned n = 0;
+
+	lower_start(false);
+	for (int i = 0; i < 350; i++) {
+		frame_arp(i % 2 ? mac_all : mac_us, i % 2 ? 1 : 2, mac_peer, US, i % 3 ? US : PEER);
+		feed();
+		while (out())
+			n++;
+		run_to(now + MSEC(100));
+	}
+	cr_assert_eq(n, 4u);
+	cr_assert_eq(stack_counters(st)[CNT_ArpConflicts], 350);
+	cr_assert_eq(stack_counters(st)[CNT_ArpAnnouncesOut], 4);
+}
+
+TEST(address_is_announced_twice)
+{
+	lower_start(false);
+	cr_assert_eq(stack_addr_announce(st, PEER, now), -EADDRNOTAVAIL);
+	cr_assert_eq(stack_addr_announce(st, US, now), 0);
+	cr_assert(out());
+	cr_assert(got_arp(1, US, mac_all));
+	cr_assert_eq(get32_raw(got.b + 28), US.w[3]);
+	cr_assert(!out());
+	run_to(now + MSEC(1900));
+	cr_assert(!out());
+	run_to(now + MSEC(200));
+	cr_assert(out());
+	cr_assert(got_arp(1, US, mac_all));
+	run_to(now + SEC(100));
+	cr_assert(!out());
 }
 
 TEST(malformed_dropped)
