@@ -49,6 +49,7 @@ static uint32_t lock_id(const struct thr *t)
 static void lock_repair(struct thr *t, uint32_t dead_slot)
 {
 	t->now = io_now();
+	drive_slot_died(t, dead_slot); /* it may have died with the role as well: who takes the lock over need not wait for the keeper */
 	stack_repair(host->shard.stack, (uint16_t)dead_slot, t->now);
 	ready_repair();
 	files_repair(t);
