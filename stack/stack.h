@@ -29,6 +29,9 @@ struct stack_sysctl {
 	uint32_t tcp_timewait_us;		/* 60 s */
 	uint16_t ip_local_port_range[2];
 	uint8_t ip_default_ttl, tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_congestion; /* cc index */
+	uint8_t tcp_ecn;	/* 0 never, 1 ask for it, 2 agree when asked */
+	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */
+	uint8_t tcp_slow_start_after_idle;
 	uint64_t mem_limit_bytes;		/* cells of all sockets together */
 };
 void stack_sysctl_default(struct stack_sysctl *ctl);

@@ -26,7 +26,8 @@ enum tcp_node_kind { TCP_NODE_TCB = 1, TCP_NODE_REQ = 2, TCP_NODE_TW = 3, TCP_NO
 	X(PERSIST, "zero-window probe, RFC 9293 3.8.6.1")                     \
 	X(DELACK, "acknowledgment held back, RFC 9293 3.8.6.3")               \
 	X(KEEP, "keep-alive, RFC 9293 3.8.4; orphans: end of FIN_WAIT_2")     \
-	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")
+	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")      \
+	X(PACE, "the next frame may leave, where the rate is paced")
 enum tcp_timer_id {
 #define X(name, text) TCPT_##name,
 	TCP_TIMERS(X)
@@ -65,6 +66,14 @@ enum tcp_flags {
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
+};
+
+/* Explicit congestion notification, RFC 3168 6.1 */
+enum tcp_ecn_flags {
+	ECN_OK = 1u << 0,	/* both sides agreed; in SYN_SENT: our SYN asked for it */
+	ECN_ECHO = 1u << 1,	/* a segment came marked: ECE goes with what we send until the peer says CWR */
+	ECN_CWR = 1u << 2,	/* cwnd was reduced: the next new segment says so */
+	ECN_REDUCED = 1u << 3,	/* for a mark, not for a loss: cwnd stays until snd_una reaches cwr_end */
 };
 
 #define TCP_RTT_RING 8
@@ -126,8 +135,12 @@ struct tcb {
 	uint32_t prior_cwnd, prior_ssthresh, prr_cwnd, prr_delivered, prr_out;
 	uint32_t reordering;	/* segments; DupThresh, grows when reordering is seen */
 	struct { uint32_t end, at_us; } rtt_ring[TCP_RTT_RING];
-	uint8_t rtt_head, rtt_n, n_sack_recent, probes, cc_inited;
+	uint8_t rtt_head, rtt_n, n_sack_recent, probes, ecn;
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
+	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
+	uint32_t cwr_end;	/* snd_nxt when cwnd was last reduced for a mark */
+	usec_t pace_at;		/* no frame before, where pace_Bps is set */
+	uint64_t pace_Bps;	/* octets of payload in a second, 0: as fast as windows allow */
 
 	/* ---- receiving ---- */
 	struct cell *ooo;	/* table of out-of-order ranges, NULL: none */
@@ -166,7 +179,7 @@ struct tcp_req {
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
-	uint8_t timeouts, acked, tos;
+	uint8_t timeouts, acked, tos, ecn;
 	struct tcp_req *prev, *next;	/* of the listener, oldest first */
 };
 

@@ -81,6 +81,19 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->segs_out = t->segs_out;
 	i->data_segs_in = t->data_segs_in;
 	i->data_segs_out = t->data_segs_out;
+	if (t->ecn & ECN_REDUCED && t->ca_state < TCP_CA_CWR)
+		i->ca_state = TCP_CA_CWR;
+	if (t->ecn & ECN_OK)
+		i->options |= 8; /* TCPI_OPT_ECN */
+	i->pacing_rate = t->pace_Bps ? t->pace_Bps : UINT64_MAX;
+	i->max_pacing_rate = t->opts.max_pacing_Bps ? t->opts.max_pacing_Bps : UINT64_MAX;
+	i->delivered = (uint32_t)((t->bytes_acked + t->sacked_bytes) / mss);
+	if (t->cc_cell) {
+		bool limited;
+
+		i->delivery_rate = bbr_rate(t, &limited);
+		i->delivery_rate_app_limited = limited;
+	}
 	i->notsent_bytes = (uint32_t)tcp_unsent_bytes(t);
 	i->dsack_dups = t->dsack_dups;
 	i->reord_seen = t->reord_seen;

@@ -389,8 +389,14 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_sack_trim(st, t);
 	if (s->o.n_sack && t->flags & TF_SACK)
 		tcp_sack_take(st, t, s, prior_una, &a);
+	if (t->ecn)
+		tcp_ecn_ack(st, t, s, now);
 	if (a.acked || a.dupack || a.newly_sacked || a.dsack || t->ca_state != TCP_CA_OPEN)
 		tcp_recovery(st, t, s, &a, now);
+	if (t->cc_cell)
+		tcp_cc_ops(t)->model(st, t, now);
+	else if (t->pace_Bps)
+		tcp_pace_update(t);
 	if (a.acked) {
 		tcp_rto_arm(st, t, now);
 		if (t->flags & TF_NOSPACE)
@@ -457,6 +463,9 @@ static void take_syn_options(struct stack *st, struct tcb *t, const struct tcp_s
 	} else {
 		t->snd_wind_shift = t->rcv_wind_shift = 0;
 	}
+	/* RFC 3168 6.1.1: a SYN asks with ECE and CWR, a SYN-ACK agrees with ECE alone */
+	if ((s->flags & (TH_ECE | TH_CWR)) != (s->flags & TH_ACK ? TH_ECE : TH_ECE | TH_CWR))
+		t->ecn = 0;
 	t->irs = s->seq;
 	t->rcv_nxt = t->rcv_wup = t->copied_seq = t->rcvq_seq = s->seq + 1;
 	t->rcv_adv = t->rcv_nxt + (t->rcv_space_bytes < 65535 ? t->rcv_space_bytes : 65535);
@@ -580,5 +589,7 @@ void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_
 		return;
 	if (data_after_close(st, t, s, now))
 		return;
+	if (t->ecn && s->len > 0)
+		tcp_ecn_seen(st, t, s);
 	tcp_recv_data(st, t, s, now);
 }

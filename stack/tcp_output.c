@@ -187,6 +187,25 @@ static struct cell *frags_add(struct pbuf *p, struct cell *c, uint32_t seq, uint
 }
 
 /**
+ * ecn_mark() - what goes with a segment of a connection that uses ECN (RFC 3168 6.1)
+ * @fresh:	new data: only that is marked as capable, since the loss of anything else could not be told from a mark
+ *
+ * Return: the octet of the IP header
+ */
+static uint8_t ecn_mark(struct tcb *t, struct tx_hdr *h, uint8_t tos, bool fresh)
+{
+	if (t->ecn & ECN_ECHO)
+		h->flags |= TH_ECE;
+	if (!fresh || !(t->ecn & ECN_OK))
+		return tos & (uint8_t)~IP_ECN_MASK;
+	if (t->ecn & ECN_CWR) {
+		h->flags |= TH_CWR;
+		t->ecn &= (uint8_t)~ECN_CWR;
+	}
+	return (uint8_t)((tos & ~IP_ECN_MASK) | IP_ECN_ECT0);
+}
+
+/**
  * xmit() - one frame with the octets [@seq, @seq + @len), our FIN if it follows them, and an acknowledgment
  * @rexmt:	it was sent before
  * @ret_sent:	sequence numbers that left, FIN counted; may be less than asked for where fragments run out
@@ -199,6 +218,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
 	struct pbuf *p = pbuf_alloc(st);
 	uint32_t asked = len;
+	uint8_t tos = t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass;
 
 	if (!p)
 		return false;
@@ -220,6 +240,8 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	fin = fin && len == asked;
 	if (fin)
 		h.flags |= TH_FIN;
+	if (t->ecn)
+		tos = ecn_mark(t, &h, tos, len > 0 && !rexmt);
 	h.opt_len = (uint8_t)opts_put(t, h.opt, len == 0, now);
 	h.wnd = wnd_take(st, t);
 	hdr_push(p, &h);
@@ -228,8 +250,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	if (len > 0)
 		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
 	*ret_sent = len + fin;
-	send_to(st, p, &t->laddr, &t->raddr, &t->path, t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass,
-		t->opts.ttl, now);
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, tos, t->opts.ttl, now);
 	return true;
 }
 
@@ -292,6 +313,11 @@ void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
 	uint32_t wnd = t->rcv_space_bytes < 65535 ? t->rcv_space_bytes : 65535;
 	bool ws = answer ? t->flags & TF_WSCALE : st->ctl.tcp_window_scaling;
 
+	if (!answer && t->retransmits && st->ctl.tcp_ecn_fallback)
+		t->ecn = 0; /* something on the path may drop SYNs that ask for it (RFC 3168 6.1.1.1) */
+	if (t->ecn)
+		h.flags |= answer ? TH_ECE : TH_ECE | TH_CWR;
+
 	t->advmss = syn_mss(st, t);
 	h.wnd = (uint16_t)wnd;
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, (uint16_t)t->advmss, answer ? t->flags & TF_SACK : st->ctl.tcp_sack,
@@ -315,7 +341,8 @@ void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now)
 
 void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 {
-	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, .flags = TH_SYN | TH_ACK };
+	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, 
+			    .flags = (uint8_t)(TH_SYN | TH_ACK | (r->ecn ? TH_ECE : 0)) };
 
 	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
@@ -387,9 +414,11 @@ static bool nagle_holds(const struct tcb *t)
 }
 
 /* RFC 5681 4.1, and as Linux's tcp_slow_start_after_idle does it */
-static void idle_restart(struct tcb *t, usec_t now)
+static void idle_restart(const struct stack *st, struct tcb *t, usec_t now)
 {
 	if (t->snd_una != t->snd_nxt || t->last_snd == 0 || now - t->last_snd <= t->rto_us)
+		return;
+	if (!st->ctl.tcp_slow_start_after_idle && !t->cc_cell)
 		return;
 	tcp_cc_ops(t)->restart(t, now - t->last_snd);
 }
@@ -421,11 +450,15 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 		unsent = 0;
 	if (unsent == 0 && !fin)
 		return 0;
-	idle_restart(t, now);
+	idle_restart(st, t, now);
 	wnd_left = seq_gt(t->snd_una + t->snd_wnd, nxt) ? t->snd_una + t->snd_wnd - nxt : 0;
 	pipe = tcp_pipe(t);
 	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
 	gso = tcp_gso_payload_max(st, t);
+	if (t->pace_Bps && gso > tcp_pace_frame_max(t))
+		gso = tcp_pace_frame_max(t);
+	if (t->ecn & ECN_CWR)
+		gso = t->snd_mss; /* CWR is for one segment */
 	len = unsent < gso ? unsent : gso;
 	if (unsent > 0) {
 		uint32_t first = len < t->snd_mss ? len : t->snd_mss;
@@ -444,7 +477,7 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 			len = wnd_left;
 		if (len > t->snd_mss && (len < unsent || nagle_holds(t)))
 			len -= len % t->snd_mss; /* the odd end waits for its company */
-		if (len < unsent && tso_defers(t, len, gso))
+		if (len < unsent && !t->pace_Bps && tso_defers(t, len, gso))
 			return 0;
 		if (len < t->snd_mss && len == unsent && !fin && nagle_holds(t))
 			return 0;
@@ -471,6 +504,10 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
 		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
 	t->last_snd = now;
+	if (t->pace_Bps)
+		tcp_pace_sent(t, sent, now);
+	if (t->cc_cell)
+		tcp_cc_ops(t)->sent(t, sent, t->snd_nxt == t->write_seq && room >= len + t->snd_mss, now);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
 	tcp_timer_clear(t, TCPT_PERSIST);
@@ -532,6 +569,8 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
 	t->last_snd = now;
+	if (t->pace_Bps)
+		tcp_pace_sent(t, sent, now);
 	return 1;
 }
 
@@ -579,7 +618,7 @@ static int output_one(struct stack *st, struct tcb *t, usec_t now)
 
 	if (t->flags & TF_ACK_NOW && tcp_is_synchronized(t) && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
 		return tcp_xmit_ack(st, t, now) ? 1 : -1;
-	if (may_send_data(t)) {
+	if (may_send_data(t) && !(t->pace_Bps && tcp_pace_waits(st, t, now))) {
 		r = send_rexmt(st, t, now);
 		if (r == 0)
 			r = send_new(st, t, now);

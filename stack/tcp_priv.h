@@ -88,6 +88,25 @@ static inline uint32_t tcp_flight(const struct tcb *t)
 	return t->snd_nxt - t->snd_una;
 }
 
+/* tcp_ecn.c */
+#define IP_ECN_MASK 3u
+#define IP_ECN_ECT0 2u
+#define IP_ECN_CE   3u
+/** tcp_ecn_reduced() - cwnd was reduced for a mark within this round trip */
+static inline bool tcp_ecn_reduced(const struct tcb *t)
+{
+	return t->ecn & ECN_REDUCED;
+}
+void tcp_ecn_seen(struct stack *st, struct tcb *t, const struct tcp_seg *s);		/* receiver: marks, and the peer's CWR */
+void tcp_ecn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);	/* sender: does it say ECE */
+
+/* tcp_pace.c */
+void tcp_pace_update(struct tcb *t);	/* pace_Bps from cwnd, round trip and the program's limit */
+/** tcp_pace_waits() - may nothing leave yet; the timer will tell */
+bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now);
+void tcp_pace_sent(struct tcb *t, uint32_t len, usec_t now);
+uint32_t tcp_pace_frame_max(const struct tcb *t);	/* octets of one frame: about a millisecond's worth */
+
 /* tcp_timer.c */
 /* how long an orphan stays in FIN_WAIT_2 */
 static inline usec_t tcp_fin_wait_2_us(const struct stack *st, const struct tcb *t)
@@ -114,6 +133,7 @@ struct tcp_ack_state {
 void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a);
 void tcp_sack_trim(struct stack *st, struct tcb *t);	/* snd_una moved */
 void tcp_sack_clear(struct stack *st, struct tcb *t);
+uint32_t tcp_sack_high(const struct tcb *t);
 /** tcp_recovery() - congestion state after an acknowledgment: enter, go on with, or leave recovery; grow cwnd */
 void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now);
 void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now);	/* retransmission timer went off */

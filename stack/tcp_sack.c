@@ -173,6 +173,14 @@ void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uin
 	a->newly_sacked = t->sacked_bytes > before ? t->sacked_bytes - before : 0;
 }
 
+/* Behind all that the peer is known to have */
+uint32_t tcp_sack_high(const struct tcb *t)
+{
+	const struct board *b = board(t);
+
+	return b && b->n ? b->r[b->n - 1].end : t->snd_una;
+}
+
 /* ---- what is lost, what is in the pipe ---- */
 
 /* RFC 6675 DupThresh; grows where reordering is seen, but never so that a small flight could not reach it (RFC 5827) */
@@ -281,7 +289,7 @@ static void enter_recovery(struct stack *st, struct tcb *t, usec_t now)
 	save_for_undo(t);
 	t->prr_cwnd = tcp_flight(t) > t->snd_mss ? tcp_flight(t) : t->snd_mss;
 	t->prr_delivered = t->prr_out = 0;
-	t->ssthresh = tcp_cc_ops(t)->ssthresh(t, now);
+	t->ssthresh = tcp_cc_reduce(t, now);
 	t->recover = t->head_mark = t->snd_nxt;
 	t->high_rxt = t->snd_una;
 	t->ca_state = TCP_CA_RECOVERY;
@@ -413,8 +421,9 @@ void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, cons
 		board_update(t);
 	if (t->ca_state == TCP_CA_RECOVERY) {
 		head_lost_again(st, t);
-		prr(t, delivered);
-	} else if (a->acked && cwnd_limited(t, a->acked)) {
+		if (!t->cc_cell) /* those with a model say themselves what may be in flight */
+			prr(t, delivered);
+	} else if (a->acked && !tcp_ecn_reduced(t) && cwnd_limited(t, a->acked)) {
 		tcp_cc_ops(t)->ack(t, a->acked, a->rtt_us, now);
 	}
 	if (t->ca_state != TCP_CA_OPEN)
@@ -438,7 +447,7 @@ void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now)
 	}
 	if (t->ca_state != TCP_CA_LOSS || seq_geq(t->snd_una, t->high_rxt)) {
 		save_for_undo(t);
-		t->ssthresh = tcp_cc_ops(t)->ssthresh(t, now);
+		t->ssthresh = tcp_cc_reduce(t, now);
 	}
 	tcp_cc_ops(t)->timeout(t);
 	t->ca_state = TCP_CA_LOSS;

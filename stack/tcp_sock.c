@@ -102,6 +102,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_recv_purge(st, t);
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
+	cell_put(st, t->cc_cell);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
 }
@@ -114,6 +115,8 @@ void tcp_done(struct stack *st, struct tcb *t)
 	tcp_snd_purge(st, t);
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
+	cell_put(st, t->cc_cell);
+	t->cc_cell = NULL;
 	t->ca_state = TCP_CA_OPEN;
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
@@ -302,7 +305,7 @@ void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
 		t->rcvq_space = t->rcv_space_bytes;
 	t->rcvq_at = now;
 	tcp_sndbuf_expand(st, t);
-	tcp_cc_ops(t)->init(t, now);
+	tcp_cc_start(st, t, now);
 	tcp_keep_arm(st, t, now);
 }
 
@@ -362,7 +365,11 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 		break;
 	case TCP_OPT_CC:
 		if (tcp_is_synchronized(t))
-			tcp_cc_ops(t)->init(t, now);
+			tcp_cc_start(st, t, now);
+		break;
+	case TCP_OPT_PACING:
+		tcp_pace_update(t);
+		tcp_output_want(st, t);
 		break;
 	case TCP_OPT_OTHER:
 		tcp_rcv_space_init(t);
@@ -555,6 +562,8 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
+	t->ecn = 0;
+	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
 
@@ -649,6 +658,7 @@ int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec
 	t->iss = c.reused ? c.isn : tcp_isn(st, &t->laddr, t->lport, &t->raddr, t->rport, now);
 	t->ts_offset = tcp_ts_offset(st, &t->laddr, &t->raddr);
 	t->ts_recent = c.ts_recent;
+	t->ecn = st->ctl.tcp_ecn == 1 ? ECN_OK : 0;
 	t->snd_una = t->iss;
 	t->snd_nxt = t->write_seq = t->snd_sml = t->push_seq = t->iss + 1;
 	tcp_rcv_space_init(t);

@@ -247,6 +247,13 @@ static bool cork_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
+static bool pace_timeout(struct stack *st, struct tcb *t, usec_t now)
+{
+	(void)now;
+	tcp_output_want(st, t);
+	return true;
+}
+
 static usec_t last_heard(const struct tcb *t)
 {
 	return t->last_rcv > t->last_ack ? t->last_rcv : t->last_ack;
@@ -304,6 +311,7 @@ static void tcb_timer(struct stack *st, struct tcb *t, usec_t now)
 	static bool (*const handler[TCP_N_TIMERS])(struct stack *, struct tcb *, usec_t) = {
 		[TCPT_REXMT] = rexmt_timeout, [TCPT_PERSIST] = persist_timeout, [TCPT_DELACK] = delack_timeout,
 		[TCPT_KEEP] = keep_timeout, [TCPT_CORK] = cork_timeout,
+		[TCPT_PACE] = pace_timeout,
 	};
 
 	stack_touch(st, slab_index(&st->tcbs, t));
