@@ -319,7 +319,7 @@ static void prr(struct tcb *t, uint32_t delivered)
 
 static void leave_recovery(struct tcb *t)
 {
-	if (t->ca_state == TCP_CA_RECOVERY)
+	if (t->ca_state == TCP_CA_RECOVERY && !t->cc_cell)
 		t->cwnd = t->ssthresh;
 	t->flags &= ~(TF_UNDO | TF_REXMT_HEAD);
 	t->dupacks = 0;

@@ -130,9 +130,13 @@ void cc_fair_2_bbr(struct sim *s, struct outcome *o)
 	shares(s, o, 2, "bbr");
 }
 
+/* Queue of four round trips: with less the ten must lose, and this is about shares */
 void cc_fair_10_bbr(struct sim *s, struct outcome *o)
 {
-	hosts(s, bottleneck_link(), 2);
+	struct sim_link l = bottleneck_link();
+
+	l.queue_bytes = 1 << 20;
+	hosts(s, l, 2);
 	shares(s, o, 10, "bbr");
 }
 
