@@ -353,8 +353,13 @@ def parse_args(argv):
 
 def main():
     args = parse_args(sys.argv[1:])
+
+    def interrupted(_sig, _frame):
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, signal.SIG_IGN)      # once is enough: what follows is the cleaning
+        raise KeyboardInterrupt
     for sig in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sig, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        signal.signal(sig, interrupted)
     others = os.sched_getaffinity(0) - {args.cpu}
     if others:
         os.sched_setaffinity(0, others)         # this script's own work stays off the measured CPU

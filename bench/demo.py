@@ -125,6 +125,8 @@ def main():
     args = p.parse_args()
 
     def interrupted(_sig, _frame):
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, signal.SIG_IGN)      # once is enough: what follows is the cleaning
         raise KeyboardInterrupt
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, interrupted)

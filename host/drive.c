@@ -38,6 +38,7 @@
 #define HOLD_MAX_US	200
 #define ABSENCE_LONG_US 100
 #define LOOK_FRESH_US	10 /* an EAGAIN this soon after a look at the queue needs no other look */
+#define LOOK_DUE_US	200 /* a wait that finds its events ready looks at the queue itself after that long */
 #define TICK_US		MSEC(4)
 #define SLOW_US		MSEC(100)
 #define TICKS_IDLE_MAX	25 /* ticks without need before the pace falls back */
@@ -113,27 +114,39 @@ void drive_thread_exits(struct thr *t)
 void thr_wake_later(struct thr *t, struct waiter *w)
 {
 	__atomic_fetch_add(&w->waker.word, 1, __ATOMIC_SEQ_CST); /* pairs with the read of the word before sleeping */
-	if (w->wake_queued || w == t->waiter)
+	if (w == t->waiter || (w->wake_at < t->n_wakes && t->wakes[w->wake_at] == w))
 		return;
 	if (t->n_wakes == THR_WAKES_MAX) { /* rare: a crowd on one socket */
 		io_wake(&w->waker);
 		return;
 	}
-	w->wake_queued = 1;
+	if (!t->n_wakes)
+		t->waiter->owes = ++t->wake_batch ? t->wake_batch : ++t->wake_batch;
+	/* Not a flag: were its setter killed before the system call, the sleeper would never be woken again. A place proves itself. */
+	w->wake_at = t->n_wakes;
 	t->wakes[t->n_wakes++] = w;
 }
 
 /* Without the lock: a waiter freed meanwhile only costs a needless wake-up, its memory stays. */
 static void wakes_send(struct thr *t)
 {
-	for (unsigned i = 0; i < t->n_wakes; i++) {
-		t->wakes[i]->wake_queued = 0;
+	if (!t->n_wakes)
+		return;
+	for (unsigned i = 0; i < t->n_wakes; i++)
 		io_wake(&t->wakes[i]->waker);
-	}
 	t->n_wakes = 0;
+	atomic_store_explicit(&t->waiter->owes, 0, memory_order_release); /* release: the wakes come first */
 }
 
-static void keeper_want(enum keeper_pace pace)
+void waiters_wake_all(void)
+{
+	struct waiter *w;
+
+	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));)
+		io_wake(&w->waker);
+}
+
+void keeper_want(enum keeper_pace pace)
 {
 	uint32_t cur = host->keeper.pace;
 
@@ -356,9 +369,9 @@ static struct pbuf *sleep_prepare(struct thr *t)
 	return out;
 }
 
-void thr_leave_hold(struct thr *t)
+/* Takes the lock off. Nothing that could be sent stays in the stack: nobody would come for it while all sleep. */
+static void sleep_enter(struct thr *t)
 {
-	thr_defer();
 	for (;;) {
 		struct pbuf *out = sleep_prepare(t);
 		bool more = stack_output_pending(host->shard.stack);
@@ -366,13 +379,20 @@ void thr_leave_hold(struct thr *t)
 		shard_unlock(t);
 		wakes_send(t);
 		output_queue(t, out);
-		if (!more || !out) /* pending without a frame: out of pbufs until some have been sent */
-			break;
-		if (t->loop)
-			io_loop_flush(t->loop);
+		if (!more || !t->loop)
+			return;
+		io_loop_flush(t->loop);
 		tx_reap(t);
+		if (!out && !t->tx_done) /* out of frames, and others have them: they go on */
+			return;
 		shard_lock(t);
 	}
+}
+
+void thr_leave_hold(struct thr *t)
+{
+	thr_defer();
+	sleep_enter(t);
 	thr_undefer();
 }
 
@@ -417,6 +437,22 @@ static void absence_note(struct thr *t)
 	}
 }
 
+/*
+ * Back to the application. Others may sleep behind a role that nobody fills now: a driver that stays away long hands it on,
+ * for the rest the keeper ticks. That goes for one without the role as well: it may have been woken to take it, and did not.
+ */
+static void role_leave(struct thr *t)
+{
+	if (t->role)
+		role_out(t);
+	if (!host->queue.sleeper || role_state_of(host->queue.role) == ROLE_WAITING)
+		return;
+	if (t->role && t->absence_ewma_us > ABSENCE_LONG_US)
+		sleeper_promote(t);
+	else
+		keeper_want(KEEPER_TICK);
+}
+
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 {
 	absence_note(t);
@@ -430,34 +466,24 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 	for (;;) {
 		struct io_wait iw = { .rx = t->role, .block = true, .wake_seen = seen, .deadline = w->deadline,
 				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_stay = w->kfds_stay };
-		struct pbuf *out;
+		bool woken;
 		int r;
 
 		if (t->role && t->stack_deadline < iw.deadline)
 			iw.deadline = t->stack_deadline;
 		r = io_loop_wait(t->loop, &iw);
 		input_locked(t, t->role);
-		if (t->waker->word != seen || r == -EINTR || (r > 0 && (r & IO_WAIT_KFD)) || t->now >= w->deadline) {
+		woken = t->waker->word != seen;
+		if (woken || r < 0 || (r > 0 && (r & IO_WAIT_KFD)) || t->now >= w->deadline) {
 			queue_sleeper_drop(t->waiter);
-			if (t->role) {
-				role_out(t);
-				if (host->queue.sleeper) {
-					if (t->absence_ewma_us > ABSENCE_LONG_US)
-						sleeper_promote(t);
-					else
-						keeper_want(KEEPER_TICK);
-				}
-			}
+			role_leave(t);
 			shard_unlock(t);
 			wakes_send(t);
-			if (r == -EINTR)
-				return -EINTR;
-			return t->waker->word != seen || r > 0 ? (r > 0 ? r | IO_WAIT_WAKE : IO_WAIT_WAKE) : 0;
+			if (r < 0)
+				return r;
+			return woken || r > 0 ? r | IO_WAIT_WAKE : 0;
 		}
-		out = sleep_prepare(t); /* nothing for us: on with it */
-		shard_unlock(t);
-		wakes_send(t);
-		output_queue(t, out);
+		sleep_enter(t); /* nothing for us: on with it */
 	}
 }
 
@@ -478,11 +504,18 @@ void drive_once(struct thr *t)
 	thr_undefer();
 }
 
+bool drive_is_due(const struct thr *t)
+{
+	return t->now - host->queue.looked_at >= LOOK_DUE_US;
+}
+
 /* ---- the keeper (RULES H1) ---- */
 
 /* What the keeper saw when it last looked. */
 struct keeper_look {
 	uint64_t activity, role;
+	uint64_t unread_at; /* queue.looked_at when frames were waiting for a driver that stood as WAITING; 0: none were */
+	usec_t owes_at;	    /* when promised wakes were last looked after */
 	unsigned idle_ticks;
 };
 
@@ -493,8 +526,26 @@ static bool queue_readable(void)
 	return sys_call(SYS_poll, &p, 1, 0) == 1 && p.revents;
 }
 
+/**
+ * driver_fails() - the driver sleeps and frames wait: is it unable to take them?
+ *
+ * Stopped or gone: yes. Else it may only not have had the CPU yet; but one that has read nothing from one look to the next is
+ * unable for a reason we cannot see (frozen, or a thread that ended without a word). Two may read for a while, nothing is lost by it.
+ */
+static bool driver_fails(struct keeper_look *look, uint64_t role)
+{
+	uint64_t looked_at = host->queue.looked_at;
+	bool again = look->unread_at == looked_at + 1;
+
+	look->unread_at = 0;
+	if (role_slot(role) == SLOT_KEEPER || !queue_readable())
+		return false;
+	look->unread_at = looked_at + 1;
+	return again || slot_life(role_slot(role)) != SLOT_RUNS;
+}
+
 /* Nobody moved since the last look: is somebody needed? Under the lock. Return: true: the keeper shall drive */
-static bool keeper_stand_in(struct thr *t, uint64_t role)
+static bool keeper_stand_in(struct thr *t, struct keeper_look *look, uint64_t role)
 {
 	switch (role_state_of(role)) {
 	case ROLE_FREE:
@@ -504,17 +555,40 @@ static bool keeper_stand_in(struct thr *t, uint64_t role)
 		sleeper_promote(t);
 		return false;
 	case ROLE_WAITING: /* asleep with frames in the queue: stopped, or gone and not yet noticed */
-		return role_slot(role) != SLOT_KEEPER && queue_readable() && slot_life(role_slot(role)) != SLOT_RUNS &&
+		return driver_fails(look, role) &&
 		       atomic_compare_exchange_strong(&host->queue.role, &role, role_word(ROLE_FREE, 0, 0));
 	}
 	return false;
+}
+
+/*
+ * Who was stopped between unlocking and its last FUTEX_WAKE owes wakes until it is continued. Once a second all threads are
+ * looked through for a batch that was there a second ago; whom it was for is not known, so all look again.
+ */
+static void owed_look(struct keeper_look *look, usec_t now)
+{
+	bool stuck = false;
+	struct waiter *w;
+
+	if (now - look->owes_at < SEC(1))
+		return;
+	look->owes_at = now;
+	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));) {
+		uint32_t owes = w->owes;
+
+		if (owes && w->owes_seen == owes && atomic_compare_exchange_strong(&w->owes, &owes, 0))
+			stuck = true;
+		w->owes_seen = owes;
+	}
+	if (stuck)
+		waiters_wake_all();
 }
 
 /* How long may the keeper sleep? Lowers the pace where nothing needs it. Under the lock. */
 static usec_t keeper_next(struct thr *t, struct keeper_look *look, bool drives)
 {
 	uint32_t tick = KEEPER_TICK, slow = KEEPER_SLOW;
-	bool need_tick = host->queue.held || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
+	bool need_tick = host->queue.held || host->passed || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
 
 	if (host->keeper.pace == KEEPER_TICK && !need_tick && ++look->idle_ticks >= TICKS_IDLE_MAX)
 		atomic_compare_exchange_strong(&host->keeper.pace, &tick, KEEPER_SLOW);
@@ -548,11 +622,13 @@ int drive_keeper(struct thr *t, int epoll_fd)
 	if (role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity)) {
 		if (host->queue.held || role_is_mine(t))
 			out = output_take(t, TX_BATCH);
-		if (!role_is_mine(t) && keeper_stand_in(t, role))
+		if (!role_is_mine(t) && keeper_stand_in(t, &look, role))
 			role_take(t);
 	} else if (role_is_mine(t)) {
 		out = output_take(t, TX_BATCH);
 	}
+	owed_look(&look, t->now);
+	ready_passed_look(t, TICK_US);
 	iw.rx = role_is_mine(t);
 	iw.deadline = keeper_next(t, &look, iw.rx);
 	look.role = host->queue.role;

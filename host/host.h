@@ -94,7 +94,8 @@ struct waiter { /* one per thread, in host->waiters */
 	struct watch *watches;		/* of the call it blocks in: freed with it when its process dies */
 	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
 	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
-	uint8_t wake_queued;		/* somebody is about to wake it after unlocking */
+	uint32_t wake_at;		/* its place in the list of whoever queued a wake for it last; see thr_wake_later() */
+	_Atomic uint32_t owes, owes_seen; /* number of a batch of wakes it has promised and not yet sent, 0: none; the keeper's note of it */
 	struct file *held[WAITER_HELD];	/* references of calls in progress (file_hold()), given back if the process dies in them */
 };
 
@@ -117,6 +118,8 @@ struct file {
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
+	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
+	uint64_t passed_at;
 };
 
 /* ---- readiness (ready.h) ---- */
@@ -169,6 +172,7 @@ struct host {
 	_Alignas(64) struct keeper_area keeper;
 	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks;
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
+	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */
 	_Atomic uint32_t slot_top;	/* slots ever used are below */
 	_Atomic uint32_t slot_changes;	/* bumped where a slot changes hands: the keeper looks at all of them */

@@ -46,19 +46,29 @@ static uint32_t lock_id(const struct thr *t)
 	return t->slot | ((uint32_t)t->waiter->tid & 0xffffu) << 14;
 }
 
-static void lock_repair(struct thr *t, uint32_t dead_slot)
+static void lock_repair(uint32_t dead_slot)
 {
 	stack_repair(host->shard.stack, (uint16_t)dead_slot, io_now());
-	ready_repair(t);
+	ready_repair();
 }
 
 /* The holder sleeps stopped inside the lock: let it run until it leaves. */
 static void lock_nudge(uint32_t seen)
 {
-	pid_t pid = host->slot[LOCK_SLOT(seen)].pid;
+	uint32_t slot = LOCK_SLOT(seen);
+	pid_t pid = host->slot[slot].pid;
 
-	if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, seen | LOCK_STOP_AFTER))
-		return; /* it moved: not stopped after all */
+	if (seen & LOCK_STOP_AFTER) { /* continued by a waiter, and stopped once more before it got out */
+		if (host->shard.lock != seen)
+			return;
+	} else {
+		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, seen | LOCK_STOP_AFTER))
+			return; /* it moved: not stopped after all */
+		if (slot_life(slot) != SLOT_STOPPED) { /* its user continued it just now, and wants no stop at the end */
+			atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+			return;
+		}
+	}
 	if (sys_call(SYS_kill, pid, SIGCONT) < 0) {
 		atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
 		host->shard.stalled = 1;
@@ -66,7 +76,7 @@ static void lock_nudge(uint32_t seen)
 }
 
 /* Slept in vain: who holds it? Return: true: the lock is ours now, taken from the dead. */
-static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
+static bool lock_inspect(uint32_t seen, uint32_t mine)
 {
 	uint32_t slot = LOCK_SLOT(seen);
 
@@ -74,19 +84,19 @@ static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
 	case SLOT_GONE:
 		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, mine | LOCK_CONTENDED))
 			return false;
-		lock_repair(t, slot);
+		lock_repair(slot);
 		return true;
 	case SLOT_STOPPED:
-		if (!(seen & LOCK_STOP_AFTER))
-			lock_nudge(seen);
+		lock_nudge(seen);
 		return false;
+	case SLOT_TRACED: /* only its debugger can continue it */
 	case SLOT_RUNS:
 		return false;
 	}
 	return false;
 }
 
-static void lock_slow(struct thr *t, uint32_t mine)
+static void lock_slow(uint32_t mine)
 {
 	for (int i = 0; i < LOCK_SPINS; i++) {
 		uint32_t w = atomic_load_explicit(&host->shard.lock, memory_order_relaxed);
@@ -108,7 +118,7 @@ static void lock_slow(struct thr *t, uint32_t mine)
 				continue;
 			w |= LOCK_CONTENDED;
 		}
-		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(t, w, mine))
+		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(w, mine))
 			return;
 	}
 }
@@ -121,7 +131,7 @@ void shard_lock(struct thr *t)
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
-		lock_slow(t, mine);
+		lock_slow(mine);
 	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
 	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
 		shard_unlock(t);
@@ -163,10 +173,8 @@ void shard_unlock(struct thr *t)
 		if (was & LOCK_CONTENDED)
 			sys_futex_wake(&host->shard.lock, 1);
 		if (was & LOCK_STOP_AFTER) {
-			long pid = sys_call(SYS_getpid);
-
 			host->shard.stalled = 0;
-			sys_call(SYS_kill, pid, SIGSTOP);
+			sys_call(SYS_kill, sys_getpid(), SIGSTOP);
 		}
 	}
 	thr_undefer();

@@ -106,6 +106,60 @@ static bool epoll_wake(struct thr *t, struct epoll *ep, int depth)
 	return true;
 }
 
+/* ---- exclusive waiters that were woken and may not come (RULES H4) ---- */
+
+static void passed_unlink(struct file *f)
+{
+	if (!f->passed_prev)
+		return;
+	*f->passed_prev = f->passed_next;
+	if (f->passed_next)
+		f->passed_next->passed_prev = f->passed_prev;
+	f->passed_prev = NULL;
+}
+
+static void passed_link(struct thr *t, struct file *f)
+{
+	if (f->passed_prev)
+		return;
+	f->passed_at = t->now;
+	f->passed_next = host->passed;
+	f->passed_prev = &host->passed;
+	if (f->passed_next)
+		f->passed_next->passed_prev = &f->passed_next;
+	host->passed = f;
+	keeper_want(KEEPER_TICK);
+}
+
+/*
+ * A process that is stopped while it sleeps leaves a kernel's wait queue, so that an exclusive wake finds another. Ours
+ * cannot leave: it is woken, does not come, and the event would be lost to the others. So an event that is still there
+ * after a tick is shown to all.
+ */
+void ready_passed_look(struct thr *t, usec_t age_us)
+{
+	struct file *next;
+
+	for (struct file *f = host->passed; f; f = next) {
+		uint32_t bits = file_poll(f);
+
+		next = f->passed_next;
+		if (bits & EPOLLIN && t->now - f->passed_at < age_us)
+			continue;
+		passed_unlink(f);
+		for (struct watch *w = f->watches; bits & EPOLLIN && w; w = w->next) {
+			if (!w->exclusive || !(bits & w->events))
+				continue;
+			if (w->kind == WATCH_THREAD) {
+				thr_wake_later(t, w->waiter);
+			} else {
+				ready_push(w);
+				epoll_wake(t, w->ep, NEST_MAX);
+			}
+		}
+	}
+}
+
 static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 {
 	bool exclusive_done = false;
@@ -119,13 +173,17 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 			continue;
 		if (w->kind == WATCH_THREAD) {
 			thr_wake_later(t, w->waiter);
+			w->disabled = w->exclusive; /* a second event is for a second thread */
 			woke = true;
 		} else {
 			ready_push(w);
 			woke = epoll_wake(t, w->ep, depth);
 		}
-		if (w->exclusive && woke)
+		if (w->exclusive && woke) {
 			exclusive_done = true;
+			if (w->next) /* exclusive ones stand behind: others wait for the same */
+				passed_link(t, f);
+		}
 	}
 }
 
@@ -172,6 +230,18 @@ static void waiter_watches_free(struct waiter *waiter)
 		watch_unlink(w);
 		slab_free(&host->watches, w);
 	}
+}
+
+static void waiter_pass_on(struct thr *t, struct waiter *waiter)
+{
+	for (struct watch *w = waiter->watches; w; w = w->sibling)
+		if (w->exclusive && w->disabled && w->prev)
+			file_notify(t, w->file, file_poll(w->file));
+}
+
+void watch_pass_on(struct thr *t)
+{
+	waiter_pass_on(t, t->waiter);
 }
 
 void watch_disarm_all(struct thr *t)
@@ -356,6 +426,8 @@ void watch_drop_all(struct thr *t, struct file *f)
 {
 	struct watch *next;
 
+	passed_unlink(f);
+
 	for (struct watch *w = f->watches; w; w = next) {
 		next = w->next;
 		if (w->kind == WATCH_EPOLL) {
@@ -370,26 +442,44 @@ void watch_drop_all(struct thr *t, struct file *f)
 
 void epoll_drop(struct thr *t, struct epoll *ep)
 {
-	while (ep->all)
-		epoll_watch_free(ep->all);
+	while (ep->all) {
+		struct watch *w = ep->all;
+		struct file *left = w->exclusive && w->queued ? w->file : NULL;
+
+		epoll_watch_free(w);
+		if (left) /* who was woken for it will not come */
+			file_notify(t, left, file_poll(left));
+	}
 	while (ep->sleepers)
 		epoll_wake(t, ep, NEST_MAX);
+}
+
+void ready_waiter_drop(struct thr *t, struct waiter *w)
+{
+	sleeper_unlink(w);
+	queue_sleeper_drop(w);
+	waiter_pass_on(t, w);
+	waiter_watches_free(w);
+	for (int i = 0; i < WAITER_HELD; i++) {
+		file_unref(t, w->held[i]);
+		w->held[i] = NULL;
+	}
 }
 
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
+	bool owed = false;
 
 	for (w = host->slot[slot].waiters; w; w = next) {
 		next = w->next;
-		waiter_watches_free(w);
-		for (int i = 0; i < WAITER_HELD; i++)
-			file_unref(t, w->held[i]);
-		sleeper_unlink(w);
-		queue_sleeper_drop(w);
+		owed |= w->owes != 0; /* it died between unlocking and waking */
+		ready_waiter_drop(t, w);
 		slab_free(&host->waiters, w);
 	}
 	host->slot[slot].waiters = NULL;
+	if (owed)
+		waiters_wake_all();
 }
 
 /* ---- repair ---- */
@@ -406,24 +496,26 @@ static void repair_reset(void)
 	struct epoll *ep;
 	struct file *f;
 
-	for (uint32_t c = 0; (f = slab_next(&host->files, &c));)
+	host->passed = NULL;
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
 		f->watches = NULL;
+		f->passed_prev = NULL;
+	}
 	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
 		ep->all = ep->ready = NULL;
 		ep->ready_tail = &ep->ready;
 		ep->sleepers = NULL;
 		ep->n_watches = ep->n_ready = 0;
 	}
-	for (uint32_t i = 0; i < SLOTS_MAX; i++)
+	for (uint32_t i = 0; i < host->slot_top; i++) /* not SLOTS_MAX: to write to a slot makes its memory */
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
-		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
+		struct slot *s = &host->slot[wt->slot % SLOTS_MAX]; /* 0: died before it was filled in; there it harms nobody */
 
 		wt->watches = NULL;
 		wt->ep_prev = NULL;
 		wt->q_prev = NULL;
-		wt->wake_queued = 0;
 		wt->next = s->waiters;
 		wt->prev = &s->waiters;
 		if (wt->next)
@@ -432,9 +524,8 @@ static void repair_reset(void)
 	}
 }
 
-void ready_repair(struct thr *t)
+void ready_repair(void)
 {
-	struct waiter *wt;
 	struct watch *w;
 
 	slab_rebuild(&host->files);
@@ -459,6 +550,6 @@ void ready_repair(struct thr *t)
 			ready_push(w); /* an event too many is allowed, one too few is not */
 		}
 	}
-	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) /* all look again and put themselves back */
-		thr_wake_later(t, wt);
+	/* All look again and put themselves back. At once: who repairs may be about to end, and will not leave by thr_leave(). */
+	waiters_wake_all();
 }

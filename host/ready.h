@@ -45,13 +45,19 @@ int epoll_collect(struct thr *t, struct epoll *ep, struct epoll_event *ret, int 
 void epoll_sleep_arm(struct thr *t, struct epoll *ep);
 void epoll_sleep_disarm(struct thr *t, struct epoll *ep);
 bool epoll_has_ready(struct epoll *ep);
+/** ready_passed_look() - events that one exclusive waiter was woken for longer than @age_us ago, and which are still there, are shown to all */
+void ready_passed_look(struct thr *t, usec_t age_us);
 /** watch_drop_all() - @f ends: its watches go, its blocked threads look again */
 void watch_drop_all(struct thr *t, struct file *f);
 /** epoll_drop() - @ep ends: its members are let go */
 void epoll_drop(struct thr *t, struct epoll *ep);
+/** watch_pass_on() - woken, but not to act on it: what an exclusive watch was woken for goes to the next. Before disarming. Shard lock. */
+void watch_pass_on(struct thr *t);
+/** ready_waiter_drop() - @w's thread ends: its watches, held references and places in lists go */
+void ready_waiter_drop(struct thr *t, struct waiter *w);
 /** ready_slot_drop() - process is dead: its threads' watches go */
 void ready_slot_drop(struct thr *t, uint32_t slot);
 /** ready_repair() - after a broken lock: lists from the slabs */
-void ready_repair(struct thr *t);
+void ready_repair(void);
 
 #endif

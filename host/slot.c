@@ -154,7 +154,7 @@ enum slot_life slot_life(uint32_t slot)
 		return SLOT_GONE;
 	if (st.state == 'X' || (st.state == 'Z' && st.threads <= 1))
 		return SLOT_GONE;
-	return st.state == 'T' || st.state == 't' ? SLOT_STOPPED : SLOT_RUNS;
+	return st.state == 'T' ? SLOT_STOPPED : st.state == 't' ? SLOT_TRACED : SLOT_RUNS;
 }
 
 /* ---- leaf locks ---- */

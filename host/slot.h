@@ -17,8 +17,8 @@ int slot_register(void);	/* this process takes a slot of its own; index, -ENOSPC
 int slot_register_keeper(void);	/* same, at SLOT_KEEPER, which must be free */
 void slot_unregister(void);	/* gives the slot back; its table is empty, its threads have left */
 uint64_t slot_start_time(pid_t pid); /* field 22 of /proc/PID/stat, 0: no such process, or no /proc. pid 0: this process */
-/** slot_life() - pid exists and is the same process; also tells a stopped one */
-enum slot_life { SLOT_GONE, SLOT_RUNS, SLOT_STOPPED };
+/** slot_life() - pid exists and is the same process; also tells one that was stopped, by a signal or by its debugger */
+enum slot_life { SLOT_GONE, SLOT_RUNS, SLOT_STOPPED, SLOT_TRACED };
 enum slot_life slot_life(uint32_t slot);
 /** slot_changed() - tell the keeper to look at the slots */
 void slot_changed(void);

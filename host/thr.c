@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "join.h"
+#include "ready.h"
 #include "slot.h"
 #include "sys.h"
 #include "thr.h"
@@ -108,6 +109,10 @@ void thr_exit(struct thr *t)
 
 	pthread_setspecific(exit_key, NULL);
 	thr_defer();
+	t->undelivered = 0;
+	shard_lock(t);
+	ready_waiter_drop(t, t->waiter); /* an unwound thread may leave registrations behind */
+	thr_leave(t);
 	if (t->loop) {
 		io_loop_flush(t->loop);
 		while ((p = io_loop_tx_reap(t->loop))) {

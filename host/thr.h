@@ -25,7 +25,7 @@ struct thr {
 	struct io_loop *loop;	/* NULL until it first has to send or wait */
 	usec_t now;		/* read at entry, and after each sleep */
 	struct waiter *wakes[THR_WAKES_MAX]; /* to be woken after unlocking */
-	unsigned n_wakes;
+	uint32_t n_wakes, wake_batch;
 	struct pbuf *tx_done;	/* finished frames, to be handed back under the lock */
 	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on, see thr_acted() */
 	uint32_t held_ops;	/* operations since output was first held back */
@@ -60,6 +60,8 @@ void thr_exit(struct thr *t);
 void thr_fork_child(void);
 /** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */
 void thr_wake_later(struct thr *t, struct waiter *w);
+/** waiters_wake_all() - every thread that sleeps looks again: where it is not known whom a lost wake was for. Shard lock. */
+void waiters_wake_all(void);
 /** thr_acted() - the program acts on an event of its last wait: one less to wait for before output must leave (flush rule) */
 static inline void thr_acted(struct thr *t, struct file *f)
 {
@@ -95,10 +97,19 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w);
 /** drive_once() - the one try before EAGAIN or a time-out of 0: take in what waits in the queue if the role is to be had. No lock held. */
 void drive_once(struct thr *t);
 /**
+ * drive_is_due() - the queue was not looked into for 200 us
+ *
+ * For waits that find events at once: a program whose socket is always writable waits again and again without ever sleeping,
+ * and must not keep the wire waiting (a kernel's softirq would not).
+ */
+bool drive_is_due(const struct thr *t);
+/**
  * drive_keeper() - the keeper's turn (RULES H1): sleeps at the pace wanted of it, drives where nobody does, steps back where
  * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
 int drive_keeper(struct thr *t, int epoll_fd);
+/** keeper_want() - the keeper shall look at this pace at least; wakes it where that is news */
+void keeper_want(enum keeper_pace pace);
 /** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */
 void queue_sleeper_drop(struct waiter *w);
 /** drive_thread_exits() - the role goes back if this thread holds it. No lock held. */

@@ -30,7 +30,6 @@
 
 #define EVENTS_ON_STACK 512
 #define KERNEL_LOOK_TURNS 32
-#define UNDRIVEN_TURNS_MAX 8 /* waits in a row that found events at once, before one looks at the wire */
 #define EPOLL_EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
 /* ---- instances ---- */
@@ -384,12 +383,10 @@ static int wait_sleep(struct ep_wait *w)
 
 static int wait_loop(struct ep_wait *w)
 {
-	static _Thread_local unsigned undriven __attribute__((tls_model("initial-exec")));
 	bool last = false;
 	int r;
 
-	if (undriven++ >= UNDRIVEN_TURNS_MAX) { /* a program that always finds events must not keep the wire waiting */
-		undriven = 0;
+	if (drive_is_due(w->op.t)) {
 		op_hold(&w->op);
 		shard_unlock(w->op.t);
 		drive_once(w->op.t);
@@ -404,7 +401,6 @@ static int wait_loop(struct ep_wait *w)
 			return wait_deliver(w);
 		if (last)
 			return (int)op_end(&w->op, 0);
-		undriven = 0;
 		if (w->timeout_us == 0) {
 			op_hold(&w->op);
 			thr_leave(w->op.t);

@@ -188,6 +188,8 @@ int poll_set_wait(struct poll_set *s)
 		drive_once(t);
 		return turn(s, &t, &scope, false);
 	}
+	if (drive_is_due(t))
+		drive_once(t);
 	while (!(r = turn(s, &t, &scope, true)))
 		;
 	if (r == -EAGAIN) /* what came with the deadline is still given */

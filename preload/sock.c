@@ -349,6 +349,7 @@ static void both_wait_undo(void *arg)
 	struct both_wait *b = arg;
 
 	shard_lock(b->t);
+	watch_pass_on(b->t);
 	both_wait_undo_locked(b);
 	thr_leave(b->t);
 }
@@ -379,6 +380,8 @@ static int accept_wait_both(struct op *op, int fd)
 	r = own_wait(op->t, seen, &w, &op->scope, timeo_us == 0, both_wait_undo, &b);
 	op->t = thr_enter();
 	shard_lock(op->t);
+	if (b.f && (r <= 0 || r & IO_WAIT_KFD)) /* it may act on the kernel's side instead */
+		watch_pass_on(op->t);
 	both_wait_undo_locked(&b);
 	if (file_get(handle) != op->f)
 		return -EBADF;

@@ -174,6 +174,7 @@ static void file_wait_undo(void *arg)
 	struct file_wait *fw = arg;
 
 	shard_lock(fw->t);
+	watch_pass_on(fw->t);
 	file_wait_undo_locked(fw);
 	thr_leave(fw->t);
 }
@@ -199,6 +200,8 @@ int file_wait(struct thr **tp, struct file *f, uint32_t events, bool exclusive, 
 		t = *tp;
 	*tp = t;
 	shard_lock(t);
+	if (r <= 0 && fw.f)
+		watch_pass_on(t);
 	file_wait_undo_locked(&fw);
 	if (file_get(handle) != f)
 		return -EBADF; /* closed meanwhile, and the last who held it was this wait */

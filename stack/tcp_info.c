@@ -55,10 +55,9 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->ato_us = t->ato_us;
 	i->unacked = (tcp_flight(t) + mss - 1) / mss;
 	i->sacked = t->sacked_bytes / mss;
-	if (t->ca_state >= TCP_CA_RECOVERY)
-		i->lost = (t->lost_edge - t->snd_una) / mss;
-	if (t->ca_state >= TCP_CA_RECOVERY && seq_gt(t->high_rxt, t->snd_una))
-		i->retrans = (t->high_rxt - t->snd_una + mss - 1) / mss;
+	if (t->ca_state >= TCP_CA_RECOVERY && seq_gt(t->lost_edge, t->snd_una))
+		i->lost = (t->lost_edge - t->snd_una + mss - 1) / mss;
+	i->retrans = (t->rexmt_bytes + mss - 1) / mss;
 	i->rcv_ssthresh = t->rcv_space_bytes;
 	i->rtt_us = t->srtt_us >> 3;
 	i->rttvar_us = t->mdev_us >> 2;

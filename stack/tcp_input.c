@@ -273,22 +273,41 @@ static void snd_free(struct stack *st, struct tcb *t, uint32_t ack)
 	}
 }
 
-/* Round trip of the newest timed segment that @s acknowledges, else by its timestamp (RFC 7323 4.1). UINT32_MAX: no sample */
-static uint32_t rtt_of(struct tcb *t, const struct tcp_seg *s, usec_t now)
+/**
+ * rtt_by_ts() - round trip by timestamp (RFC 7323 4.1), where the logs give none
+ *
+ * Karn: what was sent twice gives no sample but by its timestamp. In good order the segments between timed ones give
+ * none either: a millisecond's grain would only blur.
+ *
+ * Return: microseconds, UINT32_MAX: no sample
+ */
+static uint32_t rtt_by_ts(const struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
 {
-	uint32_t rtt = UINT32_MAX, ms;
+	uint32_t ms;
 
-	while (t->rtt_n && seq_leq(t->rtt_ring[t->rtt_head].end, s->ack)) {
-		rtt = (uint32_t)now - t->rtt_ring[t->rtt_head].at_us;
-		t->rtt_head = (uint8_t)((t->rtt_head + 1) % TCP_RTT_RING);
-		t->rtt_n--;
-	}
-	if (rtt != UINT32_MAX || !(t->flags & TF_TS) || !s->o.ts || !s->o.ts_ecr)
-		return rtt;
-	if (t->ca_state < TCP_CA_RECOVERY) /* segments between timed ones: a millisecond's grain would only blur */
+	if (!(t->flags & TF_TS) || !s->o.ts || !s->o.ts_ecr || (t->ca_state < TCP_CA_RECOVERY && !a->rexmt))
 		return UINT32_MAX;
 	ms = t->ts_offset + tcp_ts_clock(now) - s->o.ts_ecr;
 	return ms < 120000 ? (ms ? ms : 1) * 1000 : UINT32_MAX;
+}
+
+static void take_rtt(struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
+{
+	if (a->rexmt)
+		a->rtt_us = UINT32_MAX;
+	if (a->rtt_us == UINT32_MAX && a->acked)
+		a->rtt_us = rtt_by_ts(t, s, a, now);
+	if (a->rtt_us != UINT32_MAX) {
+		tcp_rtt_sample(t, a->rtt_us);
+		if (a->acked)
+			t->backoff = 0;
+	}
+	if (t->snd_una == t->snd_nxt)
+		return;
+	if (a->acked && a->acked <= t->snd_mss && tcp_tx_age(t, now) <= (t->srtt_us >> 3) + (t->srtt_us >> 5))
+		t->flags |= TF_PEER_QUICK; /* no segment of this flight waits for a second one */
+	else
+		t->flags &= ~TF_PEER_QUICK;
 }
 
 /* RFC 9293 3.10.7.4; Linux also takes a larger window, or none, from an equal segment. Return: it changed */
@@ -339,16 +358,24 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 	t->bytes_acked += a->acked;
 	t->retransmits = 0;
 	t->rexmt_start = 0;
-	a->rtt_us = rtt_of(t, s, now);
-	if (a->rtt_us != UINT32_MAX) {
-		tcp_rtt_sample(t, a->rtt_us);
-		t->backoff = 0;
-	}
+	tcp_delivered_acked(st, t, s, a, now);
 	snd_free(st, t, s->ack);
 	t->snd_una = s->ack;
 	if (t->flags & TF_URG && seq_geq(t->snd_una, t->snd_up))
 		t->flags &= ~TF_URG;
 	ip_confirm(st, &t->path, now);
+}
+
+/* Without SACK a duplicate ACK stands for a segment, which is not counted again when it is acknowledged (RFC 9937 6) */
+static uint32_t delivered_bytes(const struct tcb *t, const struct tcp_ack_state *a, uint32_t prior_sacked)
+{
+	uint32_t before = t->dupacks * t->snd_mss;
+
+	if (t->flags & TF_SACK)
+		return a->acked + t->sacked_bytes - prior_sacked;
+	if (!a->acked)
+		return a->dupack ? t->snd_mss : 0;
+	return a->acked > before + t->snd_mss ? a->acked - before : a->acked < t->snd_mss ? a->acked : t->snd_mss;
 }
 
 /**
@@ -358,8 +385,8 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
  */
 static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
 {
-	uint32_t prior_una = t->snd_una;
-	struct tcp_ack_state a = { .rtt_us = UINT32_MAX };
+	uint32_t prior_una = t->snd_una, prior_sacked = t->sacked_bytes;
+	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = tcp_sack_fack(t) };
 	bool wnd_changed;
 
 	if (seq_gt(s->ack, t->snd_nxt)) {
@@ -374,7 +401,8 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 			return false;
 		}
 		if (s->o.n_sack && t->flags & TF_SACK) {
-			tcp_sack_take(st, t, s, prior_una, &a);
+			tcp_sack_take(st, t, s, prior_una, &a, now);
+			a.delivered = a.newly_sacked;
 			tcp_recovery(st, t, s, &a, now);
 		}
 		return true; /* overtaken by a later one; its payload counts */
@@ -388,7 +416,10 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 	if (a.acked && t->sack)
 		tcp_sack_trim(st, t);
 	if (s->o.n_sack && t->flags & TF_SACK)
-		tcp_sack_take(st, t, s, prior_una, &a);
+		tcp_sack_take(st, t, s, prior_una, &a, now);
+	a.delivered = delivered_bytes(t, &a, prior_sacked);
+	if (a.delivered)
+		take_rtt(t, s, &a, now);
 	if (t->ecn)
 		tcp_ecn_ack(st, t, s, now);
 	if (a.acked || a.dupack || a.newly_sacked || a.dsack || t->ca_state != TCP_CA_OPEN)
@@ -488,7 +519,7 @@ static void established(struct stack *st, struct tcb *t, usec_t now)
 /* RFC 9293 3.10.7.3 */
 static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
 {
-	uint32_t rtt;
+	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = t->snd_una };
 
 	if (s->flags & TH_ACK && (seq_leq(s->ack, t->iss) || seq_gt(s->ack, t->snd_nxt))) {
 		drop(st, DROP_TCP_OLD_ACK);
@@ -515,11 +546,10 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_rto_arm(st, t, now);
 		return;
 	}
-	rtt = t->retransmits ? UINT32_MAX : rtt_of(t, s, now);
-	t->rtt_n = 0;
+	tcp_delivered_acked(st, t, s, &a, now);
 	t->snd_una = s->ack;
-	if (rtt != UINT32_MAX)
-		tcp_rtt_sample(t, rtt);
+	if (!t->retransmits)
+		tcp_rtt_sample(t, a.rtt_us);
 	established(st, t, now);
 	t->flags |= TF_ACK_NOW;
 	tcp_output_want(st, t);
@@ -534,7 +564,7 @@ static bool syn_received_ack(struct stack *st, struct tcb *t, const struct tcp_s
 		return false;
 	}
 	t->snd_una = s->ack;
-	t->rtt_n = 0;
+	tcp_logs_clear(st, t);
 	t->snd_wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	t->snd_max_wnd = t->snd_wnd > t->snd_max_wnd ? t->snd_wnd : t->snd_max_wnd;
 	t->snd_wl1 = s->seq;

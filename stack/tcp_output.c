@@ -250,6 +250,8 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	if (len > 0)
 		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
 	*ret_sent = len + fin;
+	if (t->pace_Bps && len > 0)
+		tcp_pace_sent(t, len, now);
 	send_to(st, p, &t->laddr, &t->raddr, &t->path, tos, t->opts.ttl, now);
 	return true;
 }
@@ -281,6 +283,7 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 		if (!xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now))
 			return false;
 		t->snd_nxt += sent;
+		tcp_tx_note(st, t, now);
 		t->bytes_sent += sent;
 		tcp_rto_arm(st, t, now);
 		return true;
@@ -493,45 +496,61 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	t->bytes_sent += sent;
 	t->pipe_bytes += sent;
 	t->prr_out += sent;
-	if (t->rtt_n < TCP_RTT_RING && t->ca_state < TCP_CA_RECOVERY) {
-		unsigned i = (t->rtt_head + t->rtt_n++) % TCP_RTT_RING;
-
-		t->rtt_ring[i].end = t->snd_nxt;
-		t->rtt_ring[i].at_us = (uint32_t)now;
-	}
+	tcp_tx_note(st, t, now);
 	if (now - t->last_rcv < t->ato_us) /* sending soon after receiving: interactive */
 		t->flags |= TF_PINGPONG;
 	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
 		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
 	t->last_snd = now;
-	if (t->pace_Bps)
-		tcp_pace_sent(t, sent, now);
 	if (t->cc_cell)
 		tcp_cc_ops(t)->sent(t, sent, t->snd_nxt == t->write_seq && room >= len + t->snd_mss, now);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
+	else
+		tcp_tail_probe_arm(st, t, now);
 	tcp_timer_clear(t, TCPT_PERSIST);
 	tcp_timer_clear(t, TCPT_CORK);
 	return 1;
 }
 
+/* [@seq, @seq + @len) once more, or as much of it as fits a frame. False: no pbuf */
+static bool xmit_again(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, usec_t now)
+{
+	bool fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
+	uint32_t sent;
+
+	if (!xmit(st, t, seq, len - fin, fin, true, &sent, now))
+		return false;
+	CNT(st, TcpRetransSegs);
+	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
+	t->bytes_retrans += sent;
+	tcp_rx_note(st, t, seq, sent, now);
+	if (t->flags & TF_UNDO)
+		t->undo_bytes = (t->undo_bytes == UNDO_NONE_SENT ? 0 : t->undo_bytes) + sent;
+	t->high_rxt = seq_max(t->high_rxt, seq + sent);
+	t->pipe_bytes += sent;
+	t->prr_out += sent;
+	if (t->rexmt_ts == 0) {
+		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
+
+		t->rexmt_ts = ts ? ts : 1;
+	}
+	if (t->rexmt_start == 0)
+		t->rexmt_start = now;
+	t->last_snd = now;
+	return true;
+}
+
 /* One retransmission, if recovery asks for one. Return as send_new(). */
 static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 {
-	uint32_t seq, len, sent, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
-	bool head = t->flags & TF_REXMT_HEAD, fin;
+	uint32_t seq, len, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
 
-	if (t->ca_state < TCP_CA_RECOVERY)
+	if (t->ca_state < TCP_CA_RECOVERY || t->frto == FRTO_NEW_DATA || !tcp_rexmt_next(t, &seq, &len))
 		return 0;
-	if (head) {
-		seq = t->snd_una;
-		len = tcp_flight(t) < t->snd_mss ? tcp_flight(t) : t->snd_mss;
-	} else if (!tcp_rexmt_next(t, &seq, &len)) {
-		return 0;
-	}
 	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
 	gso = tcp_gso_payload_max(st, t);
-	if (room < t->snd_mss && room < len && !head && !(seq == t->snd_una && t->high_rxt == t->snd_una))
+	if (room < t->snd_mss && room < len && !(seq == t->snd_una && t->rexmt_bytes == 0))
 		return 0;
 	if (room < t->snd_mss)
 		room = t->snd_mss;
@@ -544,34 +563,42 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 		return 0;
 	if (seq_gt(seq + len, wnd_end))
 		len = len < t->snd_mss ? len : t->snd_mss;
-	fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
-	if (!xmit(st, t, seq, len - fin, fin, true, &sent, now))
+	if (!xmit_again(st, t, seq, len, now))
 		return -1;
-	CNT(st, TcpRetransSegs);
-	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
-	t->bytes_retrans += sent;
-	t->flags &= ~TF_REXMT_HEAD;
-	t->rtt_n = 0; /* Karn: what is timed now may be acknowledged by either copy */
-	if (seq == t->snd_una)
-		t->head_mark = t->snd_nxt;
-	if (!head || seq_gt(seq + sent, t->high_rxt)) {
-		t->high_rxt = seq_max(t->high_rxt, seq + sent);
-		t->pipe_bytes += sent;
-	}
-	t->prr_out += sent;
-	if (t->rexmt_ts == 0) {
-		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
-
-		t->rexmt_ts = ts ? ts : 1;
-	}
-	if (t->rexmt_start == 0)
-		t->rexmt_start = now;
+	if (t->ca_state == TCP_CA_RECOVERY)
+		CNT(st, TcpExtTCPFastRetrans);
+	else
+		CNT(st, TcpExtTCPSlowStartRetrans);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
-	t->last_snd = now;
-	if (t->pace_Bps)
-		tcp_pace_sent(t, sent, now);
 	return 1;
+}
+
+bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0, sent;
+	uint32_t left = seq_gt(t->snd_una + t->snd_wnd, t->snd_nxt) ? t->snd_una + t->snd_wnd - t->snd_nxt : 0;
+	uint32_t len = unsent < t->snd_mss ? unsent : t->snd_mss, flight = tcp_flight(t);
+
+	if (len > 0 && len <= left) {
+		if (!xmit(st, t, t->snd_nxt, len, false, false, &sent, now))
+			return false;
+		t->snd_nxt += sent;
+		tcp_tx_note(st, t, now);
+		t->bytes_sent += sent;
+		if (sent < t->snd_mss)
+			t->snd_sml = t->snd_nxt;
+		t->last_snd = now;
+		t->tlp = TLP_NEW;
+	} else {
+		len = flight < t->snd_mss ? flight : t->snd_mss;
+		if (!xmit_again(st, t, t->snd_nxt - len, len, now))
+			return false;
+		t->tlp = TLP_REXMT;
+	}
+	t->tlp_end = t->snd_nxt;
+	CNT(st, TcpExtTCPLossProbes);
+	return true;
 }
 
 /* Nothing leaves and nothing is in flight: then something must make us look again, or we stand still for ever. */

@@ -16,6 +16,8 @@
 #define TCP_ATO_MIN_US	   40000u
 #define TCP_DELACK_MAX_US  200000u
 #define TCP_CORK_MAX_US	   200000u
+#define TCP_TLP_SLACK_US   2000u
+#define TCP_NO_PBUF_US	   1000u	/* try again, where a timer could not send */
 #define TCP_MAX_QUICKACKS  16u
 #define TCP_MIN_MSS	   88u
 #define TCP_MSS_DEFAULT	   536u
@@ -128,9 +130,18 @@ void tcp_persist_arm(struct stack *st, struct tcb *t, usec_t now);
 /* tcp_sack.c: scoreboard and recovery */
 struct tcp_ack_state {
 	uint32_t acked, newly_sacked, rtt_us;	/* rtt_us UINT32_MAX: no sample */
-	bool dupack, dsack;
+	uint32_t delivered;	/* octets: acknowledged or SACKed, and not before */
+	uint32_t prior_fack, reord_low;	/* highest delivered before; reordered: from where */
+	bool dupack, dsack, dsack_tlp;
+	bool rexmt, orig;	/* delivered: something sent more than once; something below `recover` sent once */
+	bool reordered;
 };
-void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a);
+void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a,
+		   usec_t now);
+void tcp_sack_gaps(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+		   uint32_t end, usec_t now);
+bool tcp_sacked_at(const struct tcb *t, uint32_t seq, uint32_t *ret_end);
+uint32_t tcp_sack_fack(const struct tcb *t);
 void tcp_sack_trim(struct stack *st, struct tcb *t);	/* snd_una moved */
 void tcp_sack_clear(struct stack *st, struct tcb *t);
 uint32_t tcp_sack_high(const struct tcb *t);
@@ -140,7 +151,29 @@ void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now);	/* retransmiss
 uint32_t tcp_pipe(const struct tcb *t);	/* octets thought to be in the network, RFC 6675 4 */
 /** tcp_rexmt_next() - next octets to send again; false: none */
 bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len);
+void tcp_recovery_timeout(struct stack *st, struct tcb *t, usec_t now);	/* RACK's timer */
 void tcp_lost_all(struct stack *st, struct tcb *t); /* path MTU shrank: what is in flight is sent again */
+
+/* tcp_rack.c: what was sent when */
+void tcp_tx_note(struct stack *st, struct tcb *t, usec_t now);
+uint32_t tcp_tx_age(struct tcb *t, usec_t now);
+void tcp_rx_note(struct stack *st, struct tcb *t, uint32_t s, uint32_t len, usec_t now);
+void tcp_rx_mark_all(struct tcb *t, bool lost);
+bool tcp_rx_live(const struct tcb *t, uint32_t seq, uint32_t *ret_end);
+void tcp_logs_clear(struct stack *st, struct tcb *t);
+void tcp_logs_forget(struct tcb *t);
+void tcp_delivered(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+		   uint32_t end, usec_t now);
+void tcp_delivered_acked(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now);
+void tcp_rack_dsack(struct tcb *t);
+void tcp_rack_recovered(struct tcb *t);
+bool tcp_rack_detect(struct stack *st, struct tcb *t, usec_t now);
+void tcp_rack_timeout(struct tcb *t, usec_t now);
+bool tcp_tail_probe_allowed(const struct tcb *t);
+void tcp_tail_probe_arm(struct stack *st, struct tcb *t, usec_t now);
+bool tcp_tail_probe_acked(struct tcb *t, const struct tcp_ack_state *a);
+/** tcp_tail_probe_xmit() - one new segment if there is one, else the last once more. False: nothing left */
+bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now);
 
 /* tcp_recv.c */
 /** tcp_recv_data() - payload and FIN of an acceptable segment: queue, acknowledge, wake. False: the tcb is gone */

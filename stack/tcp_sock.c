@@ -103,6 +103,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
+	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
 }
@@ -117,6 +118,7 @@ void tcp_done(struct stack *st, struct tcb *t)
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
 	t->cc_cell = NULL;
+	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
@@ -553,7 +555,8 @@ static void conn_clear(struct tcb *t)
 	t->srtt_us = t->rttvar_us = t->mdev_us = t->mdev_max_us = t->min_rtt_us = t->ato_us = t->quick_acks = 0;
 	t->last_rcv = t->last_snd = t->last_ack = t->rexmt_start = 0;
 	t->ts_recent = t->ts_recent_ms = 0;
-	t->rtt_n = t->n_sack_recent = 0;
+	t->n_sack_recent = t->tlp = t->frto = t->reo_mult = t->reo_persist = t->reo_round = 0;
+	t->reord_seen = t->undo_bytes = t->rexmt_ts = 0;
 	t->ssthresh = CWND_MAX_BYTES;
 	t->reordering = TCP_DUPTHRESH;
 	t->pmtu_bytes = 0;
@@ -667,10 +670,7 @@ int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec
 	tcp_set_state(t, TCPS_SYN_SENT);
 	tcp_hash_insert(st, t);
 	CNT(st, TcpActiveOpens);
-	t->rtt_head = 0;
-	t->rtt_n = 1;
-	t->rtt_ring[0].end = t->snd_nxt;
-	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_tx_note(st, t, now);
 	tcp_rto_arm(st, t, now);
 	tcp_xmit_syn(st, t, now);
 	return -EINPROGRESS;

@@ -109,6 +109,7 @@ def files(tmp_path_factory):
 def pytest_sessionstart(session):
     """SIGTERM ends the session as Ctrl-C does: with every namespace taken apart."""
     def interrupted(_sig, _frame):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupted)
 

@@ -565,7 +565,7 @@ const struct scenario scenarios[] = {
 	  cc_fair_2_bbr, 1, false },
 	{ "fair_10_bbr", "ten BBR flows, 100 Mbit/s, 20 ms, 60 s",
 	  cc_fair_10_bbr, 1, false },
-	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 60 KiB",
+	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 120 KiB",
 	  cc_fair_10_ecn, 1, false },
 	{ "bbr_clean", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, nothing lost",
 	  cc_bbr_clean, 1, false },

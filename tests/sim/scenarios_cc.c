@@ -145,7 +145,7 @@ void cc_fair_10_ecn(struct sim *s, struct outcome *o)
 	struct sim_link l = bottleneck_link();
 
 	l.queue_bytes = 1 << 20;
-	l.mark_bytes = 60 * 1024;
+	l.mark_bytes = 120 * 1024;
 	hosts(s, l, 1);
 	shares(s, o, 10, "cubic");
 	if (!s->host[0].marked)

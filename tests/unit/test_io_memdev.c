@@ -68,7 +68,7 @@ static int send_n(struct memdev_end *e, int n)
 Test(io_memdev, loop_delays_by_its_impairment)
 {
 	struct memdev_end *e[2];
-	struct io_waker waker;
+	struct io_waker waker = { 0 };
 	struct frame f[64];
 	usec_t start = io_now();
 	int got = 0, k;
@@ -95,7 +95,7 @@ Test(io_memdev, loop_delays_by_its_impairment)
 Test(io_memdev, loop_sends_late_what_impairment_delays)
 {
 	struct memdev_end *e[2];
-	struct io_waker waker;
+	struct io_waker waker = { 0 };
 	struct pbuf p = { .hdr_off = 0, .hdr_len = 100, .len = 90 };
 	struct io_wait w = { .rx = true, .block = true };
 	usec_t start = io_now();
@@ -118,7 +118,7 @@ Test(io_memdev, loop_sends_late_what_impairment_delays)
 Test(io_memdev, full_queue_counts_errors_and_gives_frames_back)
 {
 	struct memdev_end *e[2];
-	struct io_waker waker;
+	struct io_waker waker = { 0 };
 	struct pbuf p[10] = { 0 };
 	struct io_stats st;
 	int back = 0;
@@ -152,7 +152,7 @@ static void *send_later(void *arg)
 Test(io_memdev, frame_of_another_thread_ends_the_sleep)
 {
 	struct memdev_end *e[2];
-	struct io_waker waker;
+	struct io_waker waker = { 0 };
 	struct io_wait w = { .rx = true, .block = true, .deadline = io_now() + SEC(5) };
 	pthread_t t;
 

@@ -16,7 +16,7 @@ static bool readable(int fd)
 
 Test(io_waker, word_moves_and_datagram_comes_only_to_a_sleeper)
 {
-	struct io_waker w;
+	struct io_waker w = { 0 };
 	int fd;
 
 	cr_assert_eq(waker_open(&w, true, &fd), 0);
@@ -36,7 +36,7 @@ Test(io_waker, word_moves_and_datagram_comes_only_to_a_sleeper)
 
 Test(io_waker, sleep_on_an_old_value_is_refused)
 {
-	struct io_waker w;
+	struct io_waker w = { 0 };
 	int fd;
 
 	cr_assert_eq(waker_open(&w, false, &fd), 0);
@@ -49,7 +49,7 @@ Test(io_waker, sleep_on_an_old_value_is_refused)
 
 Test(io_waker, more_wakes_than_the_socket_holds)
 {
-	struct io_waker w;
+	struct io_waker w = { 0 };
 	int fd;
 
 	cr_assert_eq(waker_open(&w, true, &fd), 0);
@@ -65,7 +65,7 @@ Test(io_waker, more_wakes_than_the_socket_holds)
 
 Test(io_waker, sender_that_was_closed_is_made_anew)
 {
-	struct io_waker w;
+	struct io_waker w = { 0 };
 	int fd;
 
 	cr_assert_eq(waker_open(&w, true, &fd), 0);
@@ -81,7 +81,7 @@ Test(io_waker, sender_that_was_closed_is_made_anew)
 
 Test(io_waker, owner_gone_is_no_error)
 {
-	struct io_waker w;
+	struct io_waker w = { 0 };
 	int fd;
 
 	cr_assert_eq(waker_open(&w, true, &fd), 0);

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Driving put to the proof: several processes on one queue, each rule of who reads, who sleeps and who is woken. Bounds on time
+ * are those of the design (the keeper notices within two looks of 100 ms) with room for a busy machine, and far below what
+ * TCP's own timers would need to hide a loss (SYN 1 s, RTO 200 ms where that is said).
+ */
+#include <pthread.h>
+#include "drive_rig.h"
+
+#define SOON_MS	    60	/* a wake-up on a machine with more to do */
+#define NOTICED_MS  450 /* two looks of the keeper, and that */
+#define PATIENCE_US SEC(4)
+
+/* one Criterion test for each level */
+#define AT_ALL_LEVELS(name)                                        \
+	static void name(void);                                    \
+	Test(drive_full, name, .timeout = 60)                      \
+	{                                                          \
+		drive_rig(IO_LEVEL_FULL, true);                    \
+		name();                                            \
+	}                                                          \
+	Test(drive_uring, name, .timeout = 60)                     \
+	{                                                          \
+		drive_rig(IO_LEVEL_URING, true);                   \
+		name();                                            \
+	}                                                          \
+	Test(drive_poll, name, .timeout = 60)                      \
+	{                                                          \
+		drive_rig(IO_LEVEL_POLL, true);                    \
+		name();                                            \
+	}                                                          \
+	static void name(void)
+
+static enum role_state role_state(void)
+{
+	return (enum role_state)(host->queue.role & 3);
+}
+static uint32_t role_slot_of(void)
+{
+	return host->queue.role >> 2 & 0x3fff;
+}
+static uint32_t slot_of(pid_t pid)
+{
+	for (uint32_t i = 1; i < host->slot_top; i++)
+		if (host->slot[i].pid == pid)
+			return i;
+	return 0;
+}
+static bool drives(pid_t pid)
+{
+	return role_state() == ROLE_WAITING && role_slot_of() == slot_of(pid);
+}
+
+static struct file *connected(struct thr *t, uint16_t port)
+{
+	struct file *f = sock_open(t);
+
+	if (sock_connect(t, f, port, io_now() + PATIENCE_US))
+		_exit(91);
+	return f;
+}
+
+/* A member that connects to the silent port and sleeps there for good. */
+static pid_t sleeper(void)
+{
+	pid_t pid;
+	struct thr *t = member(&pid);
+	char c;
+
+	if (t) {
+		sock_recv(t, connected(t, SILENT_PORT), &c, 1, USEC_NEVER);
+		_exit(92);
+	}
+	return pid;
+}
+
+/* @n questions in a row by this process. Return: the slowest one */
+static usec_t slowest(struct thr *t, struct file *f, int n)
+{
+	usec_t worst = 0;
+
+	for (int i = 0; i < n; i++) {
+		usec_t us = ping(t, f, (uint64_t)i * 77 + 1, PATIENCE_US);
+
+		worst = us > worst ? us : worst;
+	}
+	return worst;
+}
+
+static struct thr *test_joins(void)
+{
+	cr_assert_gt(slot_register(), 0);
+	return thr_enter();
+}
+
+AT_ALL_LEVELS(lone_member_gets_its_answers)
+{
+	struct thr *t = test_joins();
+
+	cr_expect_leq(slowest(t, connected(t, ECHO_PORT), 300), MSEC(SOON_MS));
+}
+
+AT_ALL_LEVELS(sleeper_takes_the_role_from_a_driver_that_computes)
+{
+	struct thr *t;
+	pid_t pid = child();
+
+	if (!pid) {
+		t = member_enter();
+		slowest(t, connected(t, ECHO_PORT), 3);
+		atomic_store(&shared->step, 1);
+		pause();
+	}
+	cr_assert(WITHIN_MS(4000, atomic_load(&shared->step)));
+	t = test_joins();
+	cr_expect_leq(slowest(t, connected(t, ECHO_PORT), 100), MSEC(SOON_MS));
+	killed(pid);
+}
+
+AT_ALL_LEVELS(sleeping_driver_wakes_whom_its_frames_are_for)
+{
+	pid_t pid = sleeper();
+	struct thr *t;
+	struct file *f;
+
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	cr_expect_leq(slowest(t, f, 300), MSEC(SOON_MS));
+	cr_expect(drives(pid), "it was never woken for itself, and so never went OUT");
+	killed(pid);
+}
+
+AT_ALL_LEVELS(stopped_driver_is_noticed_and_comes_back_unharmed)
+{
+	pid_t pid = child();
+	struct thr *t;
+	struct file *f;
+
+	if (!pid) {
+		char c;
+
+		t = member_enter();
+		f = connected(t, ECHO_PORT);
+		sock_recv(t, f, &c, 1, io_now() + SEC(2));
+		_exit(slowest(t, f, 50) > MSEC(NOTICED_MS));
+	}
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	cr_expect_leq(slowest(t, f, 10), MSEC(SOON_MS));
+	kill(pid, SIGSTOP);
+	cr_expect_leq(slowest(t, f, 1), MSEC(NOTICED_MS));
+	cr_expect_leq(slowest(t, f, 100), MSEC(SOON_MS), "noticed once, the role is ours");
+	kill(pid, SIGCONT);
+	cr_expect_leq(slowest(t, f, 100), MSEC(SOON_MS));
+	cr_expect_eq(rig_reap(pid), 0);
+}
+
+AT_ALL_LEVELS(killed_driver_is_noticed)
+{
+	pid_t pid = sleeper();
+	struct thr *t;
+	struct file *f;
+
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	kill(pid, SIGKILL);
+	cr_expect_leq(slowest(t, f, 1), MSEC(NOTICED_MS));
+	cr_expect_leq(slowest(t, f, 100), MSEC(SOON_MS));
+	killed(pid);
+}
+
+/* In state S like any sleeper: frozen by a cgroup, or a thread that ended by a raw system call. */
+AT_ALL_LEVELS(driver_that_never_comes_back_is_replaced)
+{
+	struct thr *t;
+	struct file *f;
+	pid_t pid = child();
+
+	if (!pid) {
+		t = member_enter();
+		connected(t, SILENT_PORT);
+		thr_enter();
+		shard_lock(t);
+		thr_leave_hold(t);
+		pause();
+	}
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	t = test_joins();
+	f = sock_open(t);
+	cr_expect_eq(sock_connect(t, f, ECHO_PORT, io_now() + MSEC(900)), 0, "before the SYN goes out a second time");
+	killed(pid);
+}
+
+/*
+ * The keeper drives; a thread takes the role just when something comes. Whichever of the two reads the frame answers at once:
+ * what is lost or kept back shows as the second SYN or RTO, a second or 200 ms late.
+ */
+AT_ALL_LEVELS(role_taken_from_the_keeper_loses_nothing)
+{
+	struct thr *t = test_joins();
+	struct file *f = connected(t, ECHO_PORT), *l = sock_open(t);
+	char c;
+
+	cr_assert_eq(sock_listen(t, l, 80), 0);
+	atomic_store(&shared->peer_port, 80);
+	for (int i = 1; i <= 8; i++) {
+		cr_assert(WITHIN_MS(2000, drives(keeper_pid)), "turn %d", i);
+		atomic_store(&shared->peer_burst, 3);
+		usleep((useconds_t)(i * 170)); /* the peer looks once in a millisecond */
+		sock_recv(t, f, &c, 1, io_now() + MSEC(2)); /* steals; comes back in vain */
+		cr_expect(WITHIN_MS(150, atomic_load(&shared->peer_established) == 3 * i), "turn %d: %d", i,
+			  atomic_load(&shared->peer_established));
+		cr_expect_leq(slowest(t, f, 1), MSEC(SOON_MS));
+	}
+}
+
+AT_ALL_LEVELS(timer_set_by_a_sleeper_wakes_the_driver)
+{
+	pid_t pid = sleeper();
+	struct thr *t;
+	struct file *f;
+	usec_t us;
+
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	slowest(t, f, 10);
+	usleep(300000); /* no timer left: the driver sleeps without a deadline */
+	cr_assert(drives(pid));
+	atomic_store(&shared->peer_deaf, 1);
+	if (!fork()) {
+		usleep(100000);
+		atomic_store(&shared->peer_deaf, 0);
+		_exit(0);
+	}
+	us = slowest(t, f, 1); /* lost; sent again by RTO or tail loss probe */
+	cr_expect_geq(us, MSEC(100));
+	cr_expect_leq(us, MSEC(350));
+	killed(pid);
+}
+
+AT_ALL_LEVELS(held_output_leaves_by_count_time_and_tick)
+{
+	struct thr *t = test_joins();
+	struct file *f = connected(t, ECHO_PORT);
+	usec_t since;
+	int n, before;
+
+	slowest(t, f, 3);
+	t->undelivered = 1000; /* as if that many events were still to be acted on */
+	for (n = 0; n < 40; n++) { /* by count: within 32 operations, or 200 us where the machine is slow */
+		sock_send(t, f, "x", 1);
+		if (!host->queue.held)
+			break;
+	}
+	cr_expect_geq(n, 1);
+	cr_expect_leq(n, 33);
+
+	sock_send(t, f, "x", 1);
+	cr_expect_eq(host->queue.held, 1);
+	since = io_now();
+	while (io_now() - since < 300)
+		;
+	sock_send(t, f, "x", 1);
+	cr_expect_eq(host->queue.held, 0, "by time");
+
+	before = atomic_load(&shared->peer_saw);
+	sock_send(t, f, "x", 1);
+	cr_expect_eq(host->queue.held, 1);
+	cr_expect(WITHIN_MS(SOON_MS, !host->queue.held), "by the keeper's tick, while this thread computes");
+	cr_expect(WITHIN_MS(SOON_MS, atomic_load(&shared->peer_saw) > before));
+}
+
+/* One batch of input calls for more frames than one batch of output holds, and nobody comes again for the rest. */
+AT_ALL_LEVELS(no_answer_stays_behind_when_the_driver_sleeps_on)
+{
+	pid_t pid = child();
+	int before;
+
+	if (!pid) {
+		struct thr *t = member_enter();
+		struct file *l = sock_open(t);
+		char c;
+
+		if (sock_listen(t, l, 80))
+			_exit(1);
+		sock_recv(t, connected(t, SILENT_PORT), &c, 1, USEC_NEVER);
+	}
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	usleep(100000);
+	before = atomic_load(&shared->peer_saw);
+	atomic_store(&shared->peer_deaf, 1);
+	atomic_store(&shared->peer_port, 80);
+	atomic_store(&shared->peer_burst, 60);
+	cr_expect(WITHIN_MS(500, atomic_load(&shared->peer_saw) >= before + 60), "%d SYN-ACKs of 60 came at once",
+		  atomic_load(&shared->peer_saw) - before);
+	killed(pid);
+}
+
+/* ---- wake-ups that were promised by somebody who cannot keep the promise ---- */
+
+/* A member makes @sleeps's word move, unlocks, and does not live (or is stopped) to make the system call. */
+static pid_t breaks_promise(pid_t sleeps, int sig)
+{
+	pid_t pid = child();
+
+	if (!pid) {
+		struct thr *t = member_enter();
+
+		thr_enter();
+		shard_lock(t);
+		thr_wake_later(t, host->slot[slot_of(sleeps)].waiters);
+		shard_unlock(t);
+		raise(sig);
+		pause();
+	}
+	return pid;
+}
+
+static pid_t counting_sleeper(void)
+{
+	pid_t pid = child();
+
+	if (!pid) {
+		struct thr *t = member_enter();
+		struct file *f = connected(t, SILENT_PORT);
+
+		thr_enter();
+		shard_lock(t);
+		for (;;) {
+			if (sock_wait(t, f, TCP_EV_IN, false, USEC_NEVER) > 0)
+				atomic_fetch_add(&shared->step, 1);
+		}
+	}
+	return pid;
+}
+
+AT_ALL_LEVELS(wake_up_promised_by_the_dead_is_made_good)
+{
+	pid_t sleeps = counting_sleeper(), other;
+
+	cr_assert(WITHIN_MS(4000, drives(sleeps)));
+	other = breaks_promise(sleeps, SIGKILL);
+	cr_expect(WITHIN_MS(NOTICED_MS, atomic_load(&shared->step) == 1), "%d", atomic_load(&shared->step));
+	waitpid(other, NULL, 0);
+	killed(sleeps);
+}
+
+AT_ALL_LEVELS(wake_up_promised_by_the_stopped_is_made_good)
+{
+	pid_t sleeps = counting_sleeper(), other;
+	struct thr *t;
+
+	cr_assert(WITHIN_MS(4000, drives(sleeps)));
+	other = breaks_promise(sleeps, SIGSTOP);
+	usleep(100000);
+	cr_expect_eq(atomic_load(&shared->step), 0, "the promise is outstanding");
+	t = test_joins();
+	shard_lock(t);
+	thr_wake_later(t, host->slot[slot_of(sleeps)].waiters);
+	thr_leave(t);
+	cr_expect(WITHIN_MS(SOON_MS, atomic_load(&shared->step) == 1), "a later wake is not held back by it");
+	killed(other);
+	killed(sleeps);
+	cr_assert(WITHIN_MS(1000, !slot_of(sleeps)));
+
+	sleeps = counting_sleeper();
+	cr_assert(WITHIN_MS(4000, drives(sleeps)));
+	other = breaks_promise(sleeps, SIGSTOP);
+	cr_expect(WITHIN_MS(3000, atomic_load(&shared->step) == 2), "and the keeper makes it good");
+	killed(other);
+	killed(sleeps);
+}
+
+/* Two who wait to accept; two connections in one batch; each of the two takes one and does not come back. */
+AT_ALL_LEVELS(two_events_wake_two_exclusive_waiters)
+{
+	struct thr *t = test_joins();
+	struct file *l = sock_open(t);
+	pid_t pid[2];
+
+	cr_assert_eq(sock_listen(t, l, 80), 0);
+	for (int i = 0; i < 2; i++) {
+		pid[i] = child();
+		if (!pid[i]) {
+			t = member_enter();
+			atomic_fetch_add(&shared->go, 1);
+			if (sock_accept(t, l, USEC_NEVER))
+				atomic_fetch_add(&shared->step, 1);
+			pause();
+		}
+	}
+	cr_assert(WITHIN_MS(1000, atomic_load(&shared->go) == 2));
+	usleep(50000);
+	atomic_store(&shared->peer_port, 80);
+	atomic_store(&shared->peer_burst, 2);
+	cr_expect(WITHIN_MS(NOTICED_MS, atomic_load(&shared->step) == 2), "%d accepted", atomic_load(&shared->step));
+	killed(pid[0]);
+	killed(pid[1]);
+}
+
+/* One waits to accept, is woken, and killed before it acts: the connection is the other one's. */
+AT_ALL_LEVELS(connection_of_a_killed_acceptor_is_taken_by_the_next)
+{
+	struct thr *t = test_joins();
+	struct file *l = sock_open(t);
+	pid_t takes, dies;
+
+	cr_assert_eq(sock_listen(t, l, 80), 0);
+	dies = child();
+	if (!dies) {
+		t = member_enter();
+		thr_enter();
+		shard_lock(t);
+		watch_arm_exclusive(t, l, TCP_EV_IN);
+		atomic_store(&shared->go, 1);
+		thr_leave(t); /* first in line, and never looks again */
+		pause();
+	}
+	cr_assert(WITHIN_MS(1000, atomic_load(&shared->go) == 1));
+	takes = child();
+	if (!takes) {
+		t = member_enter();
+		if (sock_accept(t, l, USEC_NEVER))
+			atomic_fetch_add(&shared->step, 1);
+		pause();
+	}
+	cr_assert(WITHIN_MS(1000, drives(takes)));
+	atomic_store(&shared->peer_port, 80);
+	atomic_store(&shared->peer_burst, 1);
+	usleep(100000);
+	cr_expect_eq(atomic_load(&shared->step), 0, "one event, one waiter");
+	kill(dies, SIGKILL);
+	cr_expect(WITHIN_MS(NOTICED_MS, atomic_load(&shared->step) == 1));
+	killed(dies);
+	killed(takes);
+}
+
+/* ---- all together ---- */
+
+#define STORM_PROCS   4
+#define STORM_THREADS 2
+#define STORM_US      SEC(2)
+
+static void *storm_thread(void *arg)
+{
+	uint32_t seed = (uint32_t)(uintptr_t)arg * 2654435761u;
+	struct thr *t = thr_enter();
+	struct file *f = sock_open(t);
+	usec_t end = io_now() + STORM_US, worst = 0;
+	uint64_t n = 0;
+
+	if (sock_connect(t, f, ECHO_PORT, io_now() + PATIENCE_US))
+		atomic_fetch_add(&shared->failed, 1);
+	while (io_now() < end) {
+		usec_t us = ping(t, f, seed + n++, PATIENCE_US);
+
+		worst = us > worst ? us : worst;
+		seed = seed * 1664525 + 1013904223;
+		if (seed >> 28 == 0)
+			usleep(seed >> 16 & 1023); /* OUT for a while */
+		else if (seed >> 28 == 1)
+			drive_once(t);
+		if (us == USEC_NEVER)
+			break;
+	}
+	atomic_store(&shared->count[(uintptr_t)arg], worst);
+	atomic_fetch_add(&shared->count[63], n);
+	sock_close(t, f);
+	return NULL;
+}
+
+AT_ALL_LEVELS(storm_of_processes_and_threads_loses_no_wake)
+{
+	pid_t pid[STORM_PROCS];
+
+	for (uintptr_t i = 0; i < STORM_PROCS; i++) {
+		pid[i] = child();
+		if (!pid[i]) {
+			pthread_t th[STORM_THREADS];
+
+			member_enter();
+			for (uintptr_t k = 0; k < STORM_THREADS; k++)
+				pthread_create(&th[k], NULL, storm_thread, (void *)(i * STORM_THREADS + k));
+			for (int k = 0; k < STORM_THREADS; k++)
+				pthread_join(th[k], NULL);
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < STORM_PROCS; i++)
+		cr_expect_eq(rig_reap(pid[i]), 0);
+	for (int i = 0; i < STORM_PROCS * STORM_THREADS; i++)
+		cr_expect_leq(atomic_load(&shared->count[i]), MSEC(190), "thread %d waited %llu us: longer than an RTO hides", i,
+			      (unsigned long long)atomic_load(&shared->count[i]));
+	cr_expect_geq(atomic_load(&shared->count[63]), 2000);
+	cr_expect_eq(atomic_load(&shared->failed), 0);
+}
