@@ -6,6 +6,7 @@
  * others fault; it is sparse, so that size costs nothing. MAP_FIXED_NOREPLACE: a program that has something at our address
  * keeps it, and we say so. struct host comes first, the region for all slabs behind it.
  */
+#include <netinet/in.h>
 #include <stdio.h>
 #include "arena.h"
 #include "sys.h"
@@ -123,6 +124,8 @@ static int format_slabs(struct host *h)
 	if (!rc)
 		rc = slab_init(&h->waiters, &h->region, sizeof(struct waiter), 0);
 	if (!rc)
+		rc = slab_init(&h->kopts, &h->region, sizeof(struct kopt), 0);
+	if (!rc)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
 	return rc;
 }
@@ -162,6 +165,11 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
 	}
+	if (cfg->loopback) {
+		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);
+		if (rc && rc != -EEXIST)
+			return failed(ret_err, err_bytes, "loopback", "private", rc, "give more bytes with --arena");
+	}
 	if (cfg->gateway.set) {
 		rc = stack_route_add(st, ipaddr_v4(0), 0, cfg->gateway.addr);
 		if (rc)
@@ -186,6 +194,7 @@ static void format_settings(struct host *h, const struct config *cfg, const stru
 	h->dev_caps = dev->caps;
 	h->io_level = cfg->io;
 	h->listen_both = (uint8_t)cfg->listen_both;
+	h->loopback_private = cfg->loopback != 0;
 	h->verbose = cfg->verbose;
 	h->spin_us = cfg->spin_us;
 	h->leak_v6 = cfg->leak_v6;

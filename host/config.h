@@ -36,6 +36,7 @@ struct config {
 	bool nat, fallback, leak_v6, verbose;
 	uint32_t io;			/* 0 auto, else enum io_level */
 	uint32_t listen_both;		/* 0 no, 1 loopback */
+	uint32_t loopback;		/* 0 the kernel's, 1 the private host's own */
 	uint64_t arena_bytes, mem_limit;
 	uint32_t congestion;		/* 0 cubic, 1 reno: index into the choices */
 	struct config_neigh *neigh;	/* n_neigh of them */

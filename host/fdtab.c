@@ -301,6 +301,21 @@ static void files_unref(struct thr *t, struct file **f, unsigned n)
 	thr_leave(t);
 }
 
+void fdtab_leave(struct thr *t)
+{
+	struct file *piece[DROP_PIECE];
+	unsigned n = 0;
+
+	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1)) {
+		piece[n] = fdtab_clear(fd);
+		if (piece[n] && ++n == DROP_PIECE) {
+			files_unref(t, piece, n);
+			n = 0;
+		}
+	}
+	files_unref(t, piece, n);
+}
+
 void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which)
 {
 	struct slot *s = &host->slot[slot];

@@ -50,6 +50,12 @@ static void file_free(struct thr *t, struct file *f)
 	struct stack *st = host->shard.stack;
 
 	watch_drop_all(t, f);
+	while (f->kopts) {
+		struct kopt *k = f->kopts;
+
+		f->kopts = k->next;
+		slab_free(&host->kopts, k);
+	}
 	if (f->tcb) {
 		tcp_set_user(f->tcb, 0);
 		tcp_close(st, f->tcb, t->now);

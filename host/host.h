@@ -117,9 +117,20 @@ struct file {
 	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
+	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
+	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
 	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
 	uint64_t passed_at;
+};
+
+#define KOPT_BYTES 44
+struct kopt { /* one option of one file, as the program gave it */
+	struct kopt *next;
+	uint64_t owner;		/* handle of the file: lists are made anew from it after a broken lock */
+	int32_t level, name;
+	uint32_t len;
+	uint8_t val[KOPT_BYTES];
 };
 
 /* ---- readiness (ready.h) ---- */
@@ -164,13 +175,13 @@ struct host {
 	uint8_t token[16];	     /* who can read it is a member: the warden asks for it on later requests */
 	uint32_t dev_kind, io_level; /* enum io_kind; io_level forced by OWNSTACK_IO or 0 */
 	char ifname[16];
-	uint8_t listen_both, verbose;
+	uint8_t listen_both, verbose, loopback_private;
 	uint32_t owner_uid;
 	char pcap_path[128], impair[128];
 	_Alignas(64) struct shard shard;
 	_Alignas(64) struct queue queue;
 	_Alignas(64) struct keeper_area keeper;
-	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts;
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
 	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */

@@ -73,6 +73,24 @@ bool host_fd_is_ours(int fd)
 	return fd >= 0 && (fd == our_queue.fd || fd == our_placeholder.fd || fd == our_link.fd);
 }
 
+unsigned host_fds(int ret_fds[HOST_FDS_MAX])
+{
+	const struct our_fd *all[HOST_FDS_MAX] = { &our_queue, &our_placeholder, &our_link };
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < HOST_FDS_MAX; i++) {
+		unsigned at = n;
+
+		if (!our_fd_holds(all[i]))
+			continue;
+		for (; at && ret_fds[at - 1] > all[i]->fd; at--)
+			ret_fds[at] = ret_fds[at - 1];
+		ret_fds[at] = all[i]->fd;
+		n++;
+	}
+	return n;
+}
+
 /* ---- talking to the warden ---- */
 
 socklen_t warden_address(const char *name, const char *who, struct sockaddr_un *ret_sa)

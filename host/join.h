@@ -32,6 +32,9 @@ void host_queue_adopt(int fd);
 int host_placeholder_fd(void);
 /** host_fd_is_ours() - is @fd one of the three descriptors above (close, close_range and dup2 must leave it alone) */
 bool host_fd_is_ours(int fd);
+/** host_fds() - those of the three that are open, lowest first. Return: how many */
+enum { HOST_FDS_MAX = 3 };
+unsigned host_fds(int ret_fds[HOST_FDS_MAX]);
 /** host_fork_child() - in every fork child, after slot_fork_child(): own link to the keeper, the parent's is closed */
 void host_fork_child(void);
 /** host_exec_prepare() - right before execve: the keeper will notice and drop FD_CLOEXEC numbers. host_exec_failed(): it came back */

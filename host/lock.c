@@ -71,7 +71,8 @@ static void lock_nudge(uint32_t seen)
 	}
 	if (sys_call(SYS_kill, pid, SIGCONT) < 0) {
 		atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
-		host->shard.stalled = 1;
+		if (!atomic_exchange(&host->shard.stalled, 1)) /* the keeper may not: who may is asleep, since nobody drives */
+			waiters_wake_all();
 	}
 }
 

@@ -466,6 +466,12 @@ void ready_waiter_drop(struct thr *t, struct waiter *w)
 	}
 }
 
+void ready_slot_let_go(struct thr *t, uint32_t slot)
+{
+	for (struct waiter *w = host->slot[slot].waiters; w; w = w->next)
+		ready_waiter_drop(t, w);
+}
+
 void ready_slot_drop(struct thr *t, uint32_t slot)
 {
 	struct waiter *w, *next;
@@ -500,6 +506,7 @@ static void repair_reset(void)
 	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
 		f->watches = NULL;
 		f->passed_prev = NULL;
+		f->kopts = NULL;
 	}
 	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
 		ep->all = ep->ready = NULL;
@@ -524,6 +531,24 @@ static void repair_reset(void)
 	}
 }
 
+/* A half-made one has no owner yet. */
+static void kopts_repair(void)
+{
+	struct kopt *k;
+
+	slab_rebuild(&host->kopts);
+	for (uint32_t c = 0; (k = slab_next(&host->kopts, &c));) {
+		struct file *f = file_get(k->owner);
+
+		if (!f) {
+			slab_free(&host->kopts, k);
+			continue;
+		}
+		k->next = f->kopts;
+		f->kopts = k;
+	}
+}
+
 void ready_repair(void)
 {
 	struct watch *w;
@@ -533,6 +558,7 @@ void ready_repair(void)
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);
 	repair_reset();
+	kopts_repair();
 	for (uint32_t c = 0; (w = slab_next(&host->watches, &c));) {
 		w->queued = 0;
 		w->prev = NULL;

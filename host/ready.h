@@ -55,6 +55,8 @@ void epoll_drop(struct thr *t, struct epoll *ep);
 void watch_pass_on(struct thr *t);
 /** ready_waiter_drop() - @w's thread ends: its watches, held references and places in lists go */
 void ready_waiter_drop(struct thr *t, struct waiter *w);
+/** ready_slot_let_go() - the process ends, its gate is closed: what its sleeping threads hold and watch goes. Shard lock. */
+void ready_slot_let_go(struct thr *t, uint32_t slot);
 /** ready_slot_drop() - process is dead: its threads' watches go */
 void ready_slot_drop(struct thr *t, uint32_t slot);
 /** ready_repair() - after a broken lock: lists from the slabs */

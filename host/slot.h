@@ -68,6 +68,8 @@ enum fdtab_which { FDTAB_ALL, FDTAB_CLOEXEC, FDTAB_NOT_SOCKET };
 int fdtab_copy(uint32_t to, uint32_t from);
 /** fdtab_move() - hang the chunks of @from into the empty table of @to */
 void fdtab_move(uint32_t to, uint32_t from);
+/** fdtab_leave() - the process ends, its gate is closed: all its entries go, as at its death. No lock held. */
+void fdtab_leave(struct thr *t);
 /** fdtab_drop() - entries of @slot go, 64 at a time under the shard lock, then (FDTAB_ALL) their memory */
 void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which);
 

@@ -43,7 +43,7 @@ static bool waiter_new(struct thr *t)
 			s->waiters->prev = &t->waiter->next;
 		s->waiters = t->waiter;
 		t->waiter_index = slab_index(&host->waiters, t->waiter);
-		t->waker = &t->waiter->waker;
+		t->waker = t->slot == SLOT_KEEPER ? &host->keeper.waker : &t->waiter->waker; /* known before the keeper is */
 		shard_unlock(t);
 		return true;
 	}

@@ -70,12 +70,15 @@ void decide_kernel(struct op *op, int fd)
 	op_end(op, 0);
 }
 
-/* Loopback under the same port. A dual-stack socket can hold one address only: 127.0.0.1 is what clients end up with. */
+/*
+ * Loopback under the same port. A dual-stack socket can hold one address only: 127.0.0.1 is what clients end up with, unless
+ * that is the private host's.
+ */
 static socklen_t loopback_addr(int family, bool v6only, uint16_t port, union sockaddr_any *ret)
 {
 	struct endpoint ep = { ipaddr_v4(htonl(INADDR_LOOPBACK)), port };
 
-	if (family == 6 && v6only)
+	if (family == 6 && (v6only || host->loopback_private))
 		ep.addr = (struct ipaddr){ .b = { [15] = 1 } };
 	return addr_from_endpoint(family, &ep, ret);
 }

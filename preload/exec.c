@@ -7,17 +7,24 @@
  * the FD_CLOEXEC link to the keeper, the exec is done and the numbers with FD_CLOEXEC are dropped. If others are left open the
  * environment also says OWNSTACK_INHERIT=pid, and the new image joins at load instead of at its first socket.
  *
+ * A program that cannot have us in it gets ends of socket pairs (pump.c). Which one that is shows in its file, or in that of the
+ * interpreter that its first line names: it has the dynamic linker of this C library, and no more rights than we have.
+ *
  * A failed exec comes back here and undoes all that. In a vfork child only the environment is ours to change, and it is built
  * on the stack: the memory is the parent's.
- *
- * system() is not replaced: it takes the environment as it is, and its child is one of vfork's kind.
  */
 #include <alloca.h>
+#include <elf.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "../host/join.h"
+#include "../host/sys.h"
 #include "own_env.h"
+#include "pump_priv.h"
 #include "preload_priv.h"
 
 #define PRELOAD_VAR "LD_PRELOAD="
@@ -121,12 +128,112 @@ static const char *env_preload(char *const *env)
 		env_new;                                                                                     \
 	})
 
+/* ---- can the program be ours ---- */
+
+enum { SCRIPTS_NESTED_MAX = 5 /* as the kernel's */, HEAD_BYTES = 4096 };
+
+/* More rights than ours: the dynamic linker then ignores LD_PRELOAD. */
+static bool raises_rights(int fd)
+{
+	struct stat st;
+	uid_t uid = (uid_t)sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+
+	if (sys_fstat(fd, &st))
+		return false;
+	if ((st.st_mode & S_ISUID && st.st_uid != uid) || (st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+		return true;
+	return uid && sys_call(SYS_fgetxattr, fd, "security.capability", NULL, 0, 0, 0) > 0;
+}
+
+/* @head: first octets of an ELF file, @n of them. Does it ask for our kind of dynamic linker? Unknown is yes. */
+static bool elf_is_ours(const uint8_t *head, size_t n)
+{
+	const Elf64_Ehdr *e = (const void *)head;
+
+	if (n < sizeof(*e) || e->e_phentsize != sizeof(Elf64_Phdr) || e->e_phoff % 8)
+		return e->e_ident[EI_CLASS] == ELFCLASS64;
+	if (e->e_ident[EI_CLASS] != ELFCLASS64)
+		return false;
+	for (size_t i = 0, at = e->e_phoff; i < e->e_phnum; i++, at += sizeof(Elf64_Phdr)) {
+		const Elf64_Phdr *p = (const void *)(head + at);
+
+		if (at + sizeof(*p) > n)
+			return true;
+		if (p->p_type == PT_INTERP)
+			return p->p_offset + p->p_filesz > n || memmem(head + p->p_offset, p->p_filesz, "ld-linux", 8);
+	}
+	return false; /* static */
+}
+
+/* The interpreter's name in "#! name arg", in place; NULL: not a script */
+static char *script_interpreter(char *head, size_t n)
+{
+	char *name = head + 2;
+
+	if (n < 3 || head[0] != '#' || head[1] != '!')
+		return NULL;
+	head[n < HEAD_BYTES ? n : HEAD_BYTES - 1] = '\0';
+	name += strspn(name, " \t");
+	name[strcspn(name, " \t\n")] = '\0';
+	return name;
+}
+
+/* Takes @fd. Unknown (not readable, not there) is yes: then the exec fails, or the program is of the common kind. */
+static bool fd_can_be_ours(int fd)
+{
+	_Alignas(8) char head[HEAD_BYTES];
+
+	for (int i = 0; i < SCRIPTS_NESTED_MAX && fd >= 0; i++) {
+		ssize_t n = sys_call(SYS_pread64, fd, head, sizeof(head), 0, 0, 0);
+		bool more_rights = raises_rights(fd);
+		char *name;
+
+		sys_close(fd);
+		if (n < 4)
+			return true;
+		if (!memcmp(head, ELFMAG, SELFMAG))
+			return !more_rights && elf_is_ours((uint8_t *)head, (size_t)n);
+		name = script_interpreter(head, (size_t)n);
+		if (!name)
+			return true;
+		fd = sys_open(name, O_RDONLY | O_CLOEXEC, 0);
+	}
+	return true;
+}
+
+/* Where execvp() would find @file. */
+static int open_on_path(const char *file)
+{
+	const char *path = getenv("PATH");
+	size_t len = strlen(file);
+	int fd = -1;
+
+	if (strchr(file, '/'))
+		return sys_open(file, O_RDONLY | O_CLOEXEC, 0);
+	for (path = path ? path : "/bin:/usr/bin"; fd < 0; path++) {
+		size_t n = strcspn(path, ":");
+		char full[PATH_MAX];
+
+		if (n + len + 2 <= sizeof(full)) {
+			memcpy(full, path, n);
+			strcpy(stpcpy(full + n, n ? "/" : ""), file);
+			if (!sys_call(SYS_faccessat, AT_FDCWD, full, X_OK, 0, 0, 0))
+				return sys_open(full, O_RDONLY | O_CLOEXEC, 0);
+		}
+		path += n;
+		if (!*path)
+			break;
+	}
+	return -1;
+}
+
 /* ---- the slot ---- */
 
 struct exec_try {
 	uint32_t slot; /* 0: nothing of ours is at stake */
 	char inherit[sizeof(OWN_ENV_INHERIT) + 12];
 	char *ret_inherit; /* NULL: no private number survives */
+	struct pump_try pump;
 };
 
 static void put_decimal(char *to, unsigned int n)
@@ -151,13 +258,16 @@ static bool any_survives(uint32_t slot)
 	return false;
 }
 
-static void exec_begin(struct exec_try *x)
+/* @open_program gives a descriptor of the program, of @dir and @name; it is only asked where sockets survive */
+static void exec_begin(struct exec_try *x, int (*open_program)(int dir, const char *name), int dir, const char *name)
 {
 	*x = (struct exec_try){ 0 };
 	if (!host_joined() || !slot_self() || slot_is_vfork_child())
 		return;
 	x->slot = slot_self();
 	if (any_survives(x->slot)) {
+		if (!fd_can_be_ours(open_program(dir, name)))
+			pump_begin(&x->pump);
 		strcpy(x->inherit, OWN_ENV_INHERIT);
 		put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
 		x->ret_inherit = x->inherit;
@@ -166,21 +276,22 @@ static void exec_begin(struct exec_try *x)
 	host_exec_prepare();
 }
 
-static void exec_failed(const struct exec_try *x)
+static void exec_failed(struct exec_try *x)
 {
 	if (!x->slot)
 		return;
 	host_exec_failed();
+	pump_undo(&x->pump);
 	gate_open();
 }
 
 /* @call uses `env`; it comes back only if it failed. */
-#define EXEC(envp, call)                                           \
+#define EXEC(open_program, dir, name, envp, call)                  \
 	do {                                                       \
 		int saved;                                         \
 		struct exec_try x;                                 \
 		char *const *env;                                  \
-		exec_begin(&x);                                    \
+		exec_begin(&x, open_program, dir, name);           \
 		env = ENV_OURS(envp, x.ret_inherit);               \
 		call;                                              \
 		saved = errno;                                     \
@@ -189,34 +300,51 @@ static void exec_failed(const struct exec_try *x)
 		return -1;                                         \
 	} while (0)
 
+static int open_at(int dir, const char *path)
+{
+	return *path ? (int)sys_call(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC, 0, 0, 0) : sys_fcntl(dir, F_DUPFD_CLOEXEC, 0);
+}
+
+static int open_search(int dir, const char *file)
+{
+	(void)dir;
+	return open_on_path(file);
+}
+
+static int open_again(int fd, const char *name)
+{
+	(void)name;
+	return sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 EXPORT(int, execve, (const char *path, char *const argv[], char *const envp[]))
 {
-	EXEC(envp, libc_next.execve(path, argv, env));
+	EXEC(open_at, AT_FDCWD, path, envp, libc_next.execve(path, argv, env));
 }
 
 EXPORT(int, execv, (const char *path, char *const argv[]))
 {
-	EXEC(environ, libc_next.execve(path, argv, env));
+	EXEC(open_at, AT_FDCWD, path, environ, libc_next.execve(path, argv, env));
 }
 
 EXPORT(int, execvp, (const char *file, char *const argv[]))
 {
-	EXEC(environ, libc_next.execvpe(file, argv, env));
+	EXEC(open_search, AT_FDCWD, file, environ, libc_next.execvpe(file, argv, env));
 }
 
 EXPORT(int, execvpe, (const char *file, char *const argv[], char *const envp[]))
 {
-	EXEC(envp, libc_next.execvpe(file, argv, env));
+	EXEC(open_search, AT_FDCWD, file, envp, libc_next.execvpe(file, argv, env));
 }
 
 EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 {
-	EXEC(envp, libc_next.fexecve(fd, argv, env));
+	EXEC(open_again, fd, NULL, envp, libc_next.fexecve(fd, argv, env));
 }
 
 EXPORT(int, execveat, (int dir, const char *path, char *const argv[], char *const envp[], int flags))
 {
-	EXEC(envp, libc_next.execveat(dir, path, argv, env, flags));
+	EXEC(open_at, dir, path, envp, libc_next.execveat(dir, path, argv, env, flags));
 }
 
 /* The list of execl() and its kin as an array in the caller's frame; @ap stands behind the last argument afterwards. */
@@ -270,12 +398,14 @@ EXPORT(int, execle, (const char *path, const char *arg, ...))
 	return own_execve(path, argv, envp);
 }
 
-/* ---- children made inside libc ---- */
+/* ---- children made inside libc: spawn.c where they would have to have private numbers ---- */
 
 EXPORT(int, posix_spawn,
        (pid_t *pid, const char *path, const posix_spawn_file_actions_t *acts, const posix_spawnattr_t *attr,
 	char *const argv[], char *const envp[]))
 {
+	if (vfork_is_fork())
+		return spawn_by_fork(pid, &(struct spawn_args){ path, false, acts, attr, argv, envp });
 	return libc_next.posix_spawn(pid, path, acts, attr, argv, ENV_OURS(envp, NULL));
 }
 
@@ -283,14 +413,7 @@ EXPORT(int, posix_spawnp,
        (pid_t *pid, const char *file, const posix_spawn_file_actions_t *acts, const posix_spawnattr_t *attr,
 	char *const argv[], char *const envp[]))
 {
+	if (vfork_is_fork())
+		return spawn_by_fork(pid, &(struct spawn_args){ file, true, acts, attr, argv, envp });
 	return libc_next.posix_spawnp(pid, file, acts, attr, argv, ENV_OURS(envp, NULL));
-}
-
-EXPORT(FILE *, popen, (const char *command, const char *mode))
-{
-	FILE *fp = libc_next.popen(command, mode);
-
-	if (fp)
-		fd_forget(fileno(fp));
-	return fp;
 }

@@ -168,6 +168,26 @@ static void range_private(unsigned int first, unsigned int last, bool cloexec)
 	}
 }
 
+/* The kernel's part, but for the library's own descriptors, which are not there for the program (I-24). */
+static int close_around(unsigned int first, unsigned int last, int flags)
+{
+	int own[HOST_FDS_MAX], r = 0;
+	unsigned int n = host_joined() && first <= last ? host_fds(own) : 0;
+
+	for (unsigned int i = 0; i < n && r == 0; i++) {
+		unsigned int at = (unsigned int)own[i];
+
+		if (at < first || at > last)
+			continue;
+		if (at > first)
+			r = libc_next.close_range(first, at - 1, flags);
+		if (at == last)
+			return r;
+		first = at + 1;
+	}
+	return r ? r : libc_next.close_range(first, last, flags);
+}
+
 EXPORT(int, close_range, (unsigned int first, unsigned int last, int flags))
 {
 	int saved = errno;
@@ -176,7 +196,7 @@ EXPORT(int, close_range, (unsigned int first, unsigned int last, int flags))
 	if (first <= last && host_joined() && slot_self() && !slot_is_vfork_child() && !(flags & ~(int)CLOSE_RANGE_CLOEXEC))
 		range_private(first, last, flags & (int)CLOSE_RANGE_CLOEXEC);
 	errno = saved;
-	r = libc_next.close_range(first, last, flags);
+	r = close_around(first, last, flags);
 	return r;
 }
 
@@ -184,7 +204,8 @@ EXPORT(void, closefrom, (int low))
 {
 	if (host_joined() && slot_self() && !slot_is_vfork_child())
 		range_private(low < 0 ? 0 : (unsigned int)low, ~0U, false);
-	libc_next.closefrom(low);
+	if (close_around(low < 0 ? 0 : (unsigned int)low, ~0U, 0) < 0)
+		libc_next.closefrom(low); /* no such call in this kernel: libc looks through /proc */
 }
 
 /* ---- copies ---- */

@@ -6,25 +6,33 @@
  * takes the slot. No shard lock is held: the arena is shared, so the child has no half-made copy of anything. Signals are
  * blocked for the duration, so that no handler runs in a child that does not know yet who it is.
  *
- * vfork() is a bare jump (next.c): the child lives in our memory until it execs, and what it does to descriptors is the
- * kernel's business only (slot_is_vfork_child()). posix_spawn(), system() and popen() are that inside libc. A child made by a
- * raw clone() has no slot, and registers when it makes a socket; private numbers it inherited are not its own.
+ * vfork() in a process without private numbers is a bare jump: the child lives in our memory until it execs, and what
+ * it does to descriptors is the kernel's business only (slot_is_vfork_child()). With private numbers it is a fork(): a child that
+ * is to move and inherit them needs a table of its own. That its parent does not wait, and does not see what it writes, is
+ * what POSIX allows. posix_spawn(), system() and popen(), whose vfork is inside libc, are written out in spawn.c.
+ *
+ * clone() through syscall(2) without CLONE_VM is a fork, too (vsftpd). Another raw one gives a child without a slot, which
+ * registers when it makes a socket; private numbers it inherited are not its own.
  *
  * daemon() forks inside libc, past us: it is written out here.
  */
 #include <paths.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/join.h"
 #include "own_env.h"
+#include "pump_priv.h"
 #include "signal_priv.h"
 
-static void fork_child(uint32_t slot)
+void fork_child(uint32_t slot)
 {
 	thr_fork_child();
 	gate_open(); /* a thread of the parent may have been about to end it */
 	signal_fork_child();
 	cancel_fork_child();
 	join_fork_child();
+	stdio_fork_child();
+	spawn_fork_child();
 	if (slot)
 		slot_fork_child(slot);
 	host_fork_child(); /* always: a copy of the parent's link would hide the parent's exec from the keeper */
@@ -75,6 +83,33 @@ EXPORT(pid_t, _Fork, (void))
 	return fork_by(libc_next._Fork);
 }
 
+bool vfork_is_fork(void)
+{
+	return host_joined() && slot_self() && !slot_is_vfork_child() && atomic_load(&host->slot[slot_self()].n_entries);
+}
+
+/* A C function cannot call vfork and return, since the child would run over its frame: so a jump. */
+__asm__(".pushsection .text\n\t.globl vfork\n\t.type vfork, @function\n"
+	"vfork:\n\t.globl own_vfork\n\t.hidden own_vfork\nown_vfork:\n\t"
+	"sub $8, %rsp\n\tcall vfork_is_fork\n\tadd $8, %rsp\n\t"
+	"test %al, %al\n\tjne own_fork\n\t"
+	"jmp __wrap_vfork\n\t.popsection\n");
+
+static _Thread_local const long *clone_args;
+
+static pid_t clone_by_args(void)
+{
+	const long *a = clone_args;
+
+	return (pid_t)libc_next.syscall(SYS_clone, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+long fork_by_clone(const long args[6])
+{
+	clone_args = args;
+	return fork_by(clone_by_args);
+}
+
 EXPORT(int, daemon, (int nochdir, int noclose))
 {
 	pid_t pid = own_fork();
@@ -82,7 +117,7 @@ EXPORT(int, daemon, (int nochdir, int noclose))
 	if (pid < 0)
 		return -1;
 	if (pid > 0)
-		libc_next._exit(0);
+		own__exit(0);
 	if (setsid() < 0)
 		return -1;
 	if (!nochdir && chdir("/") < 0)

@@ -78,6 +78,7 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 	if (!own_env.n_vars)
 		return;
 	own_path_find();
+	exit_init();
 	join_state = JOIN_NOT_YET;
 	if (env_inherit())
 		own_join();

@@ -14,8 +14,7 @@
  *
  * __wrap_NAME: see entry.c; what our own objects reach when they say NAME.
  *
- * All of it is assembler because it must pass on whatever arguments there are, of variadic calls too. vfork() is exported
- * here as a bare jump: a C function cannot call vfork and return, since the child would run over its frame.
+ * All of it is assembler because it must pass on whatever arguments there are, of variadic calls too.
  */
 #ifndef __x86_64__
 #error "x86-64 only: the arena's address and these stubs"
@@ -81,6 +80,3 @@ void next_resolve(void)
 		__atomic_store_n(row, next ? next : (void *)next_missing, __ATOMIC_RELEASE);
 	}
 }
-
-__asm__(".pushsection .text\n\t.globl vfork\n\t.type vfork, @function\n"
-	"vfork:\n\t.globl own_vfork\n\t.hidden own_vfork\nown_vfork:\n\tjmp __wrap_vfork\n\t.popsection\n");

@@ -16,5 +16,11 @@ extern struct own_env own_env;
 
 /** join_fork_child() - the lock may have been held by a thread that is not here */
 void join_fork_child(void);
+/** exit_init() - at load, before any handler of the program's is registered */
+void exit_init(void);
+/** stdio_flush() - streams over private sockets write what they hold, but for those another thread is busy with */
+void stdio_flush(void);
+/** stdio_fork_child() - the list of them may have been locked by a thread that is not here */
+void stdio_fork_child(void);
 
 #endif

@@ -239,7 +239,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	op_hold(op);
 	tcp_local(f->tcb, &local);
 	v6only = tcp_opts(f->tcb)->v6only;
-	if (host->listen_both && ipaddr_is_any(local.addr)) {
+	if (host->listen_both && ipaddr_is_any(local.addr) && (f->family == 6 || !host->loopback_private)) {
 		shard_unlock(op->t);
 		keep = decide_listen_loopback(fd, f->family, v6only, local.port, backlog);
 		if (!keep && host->verbose)
@@ -303,6 +303,7 @@ static int accept_take(struct op *op, int flags, struct endpoint *ret_peer)
 		f->status = flags & SOCK_NONBLOCK ? O_NONBLOCK : 0;
 		f->rcvtimeo_us = op->f->rcvtimeo_us;
 		f->sndtimeo_us = op->f->sndtimeo_us;
+		kopt_inherit(f, op->f);
 		tcp_set_user(tcb, file_handle(f));
 		tcp_peer(tcb, ret_peer);
 		r = fd_install(op->t, fd, f, flags & SOCK_CLOEXEC ? FDENT_CLOEXEC : 0);
@@ -478,9 +479,15 @@ static enum side connect_side(const struct op *op, const union sockaddr_any *a, 
 	struct endpoint to;
 	const char *leak;
 
-	if (addr_to_endpoint(op->f->family, a, len, &to) || ipaddr_is_any(to.addr) || ipaddr_is_loopback(to.addr))
-		return SIDE_KERNEL; /* also where it only has to say what is wrong with the address */
-	if (stack_addr_is_ours(own_stack(), to.addr) || stack_has_route(own_stack(), to.addr))
+	if (addr_to_endpoint(op->f->family, a, len, &to))
+		return SIDE_KERNEL; /* which says what is wrong with the address */
+	if (stack_addr_is_ours(own_stack(), to.addr))
+		return SIDE_PRIVATE;
+	if (ipaddr_is_any(to.addr)) /* means loopback */
+		return host->loopback_private && (op->f->family == 4 || ipaddr_is_v4(to.addr)) ? SIDE_PRIVATE : SIDE_KERNEL;
+	if (ipaddr_is_loopback(to.addr))
+		return SIDE_KERNEL;
+	if (stack_has_route(own_stack(), to.addr))
 		return SIDE_PRIVATE;
 	if (ipaddr_is_v4(to.addr))
 		return SIDE_KERNEL;

@@ -104,6 +104,15 @@ ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags);
 /** sockopt_apply() - set one option on a private (or still undecided) socket; @val is in our memory. Lock held. */
 int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t len);
 
+/* ---- kopt.c: options that the stack has no use for, as the kernel has them ---- */
+/** kopt_set() - lock held at entry, ends the operation. 0 or what the kernel says */
+int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len);
+int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len);
+/** kopt_note() - the kernel's own socket under @fd took it while undecided. Lock held at entry and return. */
+int kopt_note(struct op *op, int fd, int level, int name, const void *val, socklen_t len);
+/** kopt_inherit() - what an accepted connection has of its listener. Lock held. -ENOBUFS */
+int kopt_inherit(struct file *to, const struct file *from);
+
 /* ---- epoll.c ---- */
 /** epoll_forget_undecided() - takes @f out of the kernel's epoll sets, before its side flips. No lock held on return or entry. */
 void epoll_leave_kernel(struct op *op);

@@ -6,7 +6,7 @@
  * want an int at least, IP level takes a single octet as well, and gives one where the program has room for no more.
  *
  * An undecided socket sets the option on both sides, so that nothing has to be replayed when it decides; the kernel's answer
- * counts, and reading asks the kernel.
+ * counts, and reading asks the kernel. An option without a row is kopt.c's.
  */
 #include <limits.h>
 #include <linux/in6.h>
@@ -26,11 +26,14 @@
 #define SO_RCVTIMEO_NEW 66
 #define SO_SNDTIMEO_NEW 67
 #endif
+#ifndef IP_PROTOCOL
+#define IP_PROTOCOL 52
+#endif
 #define BUF_LOCK_SND	   1
 #define BUF_LOCK_RCV	   2
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
-#define RMEM_MAX_BYTES	   (16u << 20) /* net.core.rmem_max, wmem_max of a private host; the kernel's 208 KiB is for datagrams */
+#define RMEM_MAX_BYTES	   (4u << 20) /* net.core.rmem_max, wmem_max of a private host, as Linux has them since 6.18 */
 #define ECN_BITS	   3
 #define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
 #define LINGER2_DEFAULT_S  60
@@ -51,8 +54,8 @@ struct val { /* on its way from or to the program */
 typedef int opt_get(struct op *op, struct val *v);
 typedef int opt_set(struct op *op, const struct val *v);
 enum { GET = 1, SET = 2, GETSET = 3 };
-enum opt_kind { INT, BOOL, NONE, FN };
-enum { LIVE = -1, NO_EFFECT = -2 }; /* else: enum tcp_opt_id */
+enum opt_kind { INT, BOOL, FN };
+enum { LIVE = -1 }; /* else: enum tcp_opt_id */
 
 struct opt {
 	int level, name;
@@ -65,10 +68,10 @@ struct opt {
 
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
-	get_acceptconn, get_peercred, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
-	get_defer_accept, get_quickack, get_congestion, get_info, get_priority, get_tos, get_tclass, get_window_clamp;
-static opt_set set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
-	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion, set_priority, set_tos, set_tclass,
+	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
+	get_defer_accept, get_quickack, get_congestion, get_info, get_tos, get_window_clamp;
+static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
+	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion, set_tos,
 	set_window_clamp;
 
 static const struct opt opts[] = {
@@ -106,7 +109,7 @@ static void field_set(const struct opt *o, struct tcp_opts *to, int v)
 
 static int row_get(const struct opt *o, struct op *op, struct val *v)
 {
-	v->i = o->kind == NONE ? o->unset : field_get(o, tcp_opts(op->f->tcb));
+	v->i = field_get(o, tcp_opts(op->f->tcb));
 	if (v->len > sizeof(v->i))
 		v->len = sizeof(v->i);
 	return 0;
@@ -120,8 +123,6 @@ static int row_set(const struct opt *o, struct op *op, const struct val *v)
 		x = !!x;
 	if (x < o->lowest || x > o->highest)
 		return -EINVAL;
-	if (o->kind == NONE)
-		return 0;
 	field_set(o, tcp_opts(op->f->tcb), x);
 	if (o->effect >= 0)
 		tcp_opt_changed(own_stack(), op->f->tcb, (enum tcp_opt_id)o->effect, op->t->now);
@@ -166,7 +167,7 @@ int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t
 /* Return: 0, -EINVAL, -EFAULT */
 static int val_from_user(struct val *v, int level, int name, const void *val, socklen_t len)
 {
-	bool text = level == IPPROTO_TCP && name == TCP_CONGESTION;
+	bool text = level == IPPROTO_TCP && (name == TCP_CONGESTION || name == TCP_ULP);
 	uint8_t octet;
 
 	if ((int)len < 0)
@@ -174,12 +175,12 @@ static int val_from_user(struct val *v, int level, int name, const void *val, so
 	v->i = 0;
 	v->len = len < sizeof(v->b) ? len : sizeof(v->b);
 	if (len < sizeof(int) && !text) {
-		if (level != IPPROTO_IP || !len)
+		if (level != IPPROTO_IP)
 			return -EINVAL;
-		if (user_copy(&octet, val, 1))
+		octet = 0;
+		if (len && user_copy(&octet, val, 1))
 			return -EFAULT;
 		v->i = octet;
-		v->len = sizeof(int);
 		return 0;
 	}
 	return user_copy(v->b, val, v->len);
@@ -200,10 +201,16 @@ int sk_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 		shard_unlock(op.t);
 		r = (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
 		shard_lock(op.t);
-		if (!r && op.f->kind != FILE_EPOLL && op.f->tcb && !val_from_user(&v, level, name, val, len))
-			opt_apply(&op, level, name, &v); /* what we do not know may still matter to the kernel */
-		return (int)op_end(&op, r);
+		if (r || op.f->kind == FILE_EPOLL || !op.f->tcb)
+			return (int)op_end(&op, r);
+		if (!opt_find(op.f->family, level, name, SET))
+			kopt_note(&op, fd, level, name, val, len);
+		else if (!val_from_user(&v, level, name, val, len))
+			opt_apply(&op, level, name, &v);
+		return (int)op_end(&op, 0);
 	}
+	if (!opt_find(op.f->family, level, name, SET))
+		return kopt_set(&op, level, name, val, len);
 	r = val_from_user(&v, level, name, val, len);
 	return (int)op_end(&op, r ? r : opt_apply(&op, level, name, &v));
 }
@@ -217,12 +224,6 @@ static void val_narrow(struct val *v, int level, socklen_t room)
 	}
 }
 
-/* An AF_INET socket's last resort is the IP level, which words it so when read. */
-static int opt_unknown(int family, int level)
-{
-	return family == 4 && level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP ? -EOPNOTSUPP : -ENOPROTOOPT;
-}
-
 int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	const struct opt *o;
@@ -233,14 +234,16 @@ int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 
 	if (!op_begin(&op, fd))
 		return (int)kernel_result(libc_next.getsockopt(fd, level, name, val, len));
+	o = opt_find(op.f->family, level, name, GET);
+	if (!o)
+		return kopt_get(&op, level, name, val, len);
 	if (user_copy(&room, len, sizeof(room)))
 		return (int)op_end(&op, -EFAULT);
-	if ((int)room < 0)
+	if ((int)room < 0 && level != IPPROTO_IPV6) /* which takes it for a large one */
 		return (int)op_end(&op, -EINVAL);
 	memset(&v, 0, sizeof(v));
 	v.len = room;
-	o = opt_find(op.f->family, level, name, GET);
-	r = !o ? opt_unknown(op.f->family, level) : o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
+	r = o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
 	op_end(&op, 0);
 	if (r)
 		return r;
@@ -273,7 +276,7 @@ static int get_nothing(struct op *op, struct val *v)
 /* Asked for n, the kernel takes 2n: the program means payload, the kernel counts its own overhead. */
 static int set_buf(struct op *op, const struct val *v, uint32_t *ret_bytes, uint8_t *ret_locked, uint32_t least, enum tcp_opt_id id)
 {
-	uint32_t n = v->i < 0 ? 0 : (uint32_t)v->i;
+	uint32_t n = (uint32_t)v->i; /* negative: more than the most, as Linux reads it */
 
 	if (n > RMEM_MAX_BYTES)
 		n = RMEM_MAX_BYTES;
@@ -425,12 +428,62 @@ static int get_acceptconn(struct op *op, struct val *v)
 	return give_int(v, tcp_state(op->f->tcb) == TCPS_LISTEN);
 }
 
-static int get_peercred(struct op *op, struct val *v)
+static int get_port(struct op *op, struct val *v)
 {
-	struct ucred nobody = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	struct endpoint ep;
 
+	tcp_local(op->f->tcb, &ep);
+	return give_int(v, ep.port);
+}
+
+static int get_peername(struct op *op, struct val *v)
+{
+	union sockaddr_any a;
+	struct endpoint ep;
+	socklen_t len, room = v->len;
+	int r = tcp_peer(op->f->tcb, &ep);
+
+	if (r)
+		return r;
+	len = addr_from_endpoint(op->f->family, &ep, &a);
+	if (len < room)
+		return -EINVAL;
+	return give(v, &a, len);
+}
+
+static int get_zero(struct op *op, struct val *v)
+{
 	(void)op;
-	return give(v, &nobody, sizeof(nobody));
+	return give_int(v, 0);
+}
+
+/* Checkpointing a private connection into a kernel's is not to be had, whoever asks: as without CAP_NET_ADMIN. */
+static int set_repair(struct op *op, const struct val *v)
+{
+	(void)op;
+	(void)v;
+	return -EPERM;
+}
+
+/* "tls" above all: refused as by a kernel without that module, so that programs encrypt for themselves. */
+static int set_ulp(struct op *op, const struct val *v)
+{
+	(void)op;
+	return v->len ? -ENOENT : -EINVAL;
+}
+
+/* RFC 2385 signatures are not built: as a kernel without CONFIG_TCP_MD5SIG, but for what is too short to be asked. */
+static int set_md5sig(struct op *op, const struct val *v)
+{
+	(void)op;
+	return v->len < sizeof(struct tcp_md5sig) ? -EINVAL : -ENOPROTOOPT;
+}
+
+/* Notifications of what was sent are not built: a program that is told so copies, which is what happens here anyway. */
+static int set_zerocopy(struct op *op, const struct val *v)
+{
+	(void)op;
+	return v->i < 0 || v->i > 1 ? -EINVAL : v->i ? -EOPNOTSUPP : 0;
 }
 
 static int get_cookie(struct op *op, struct val *v)
@@ -451,22 +504,9 @@ static int get_ttl(struct op *op, struct val *v)
 
 static int set_ttl(struct op *op, const struct val *v)
 {
-	if (v->i != -1 && (v->i < 1 || v->i > 255))
+	if (!v->len || (v->i != -1 && (v->i < 1 || v->i > 255)))
 		return -EINVAL;
 	tcp_opts(op->f->tcb)->ttl = v->i == -1 ? 0 : (uint8_t)v->i;
-	return 0;
-}
-
-static int get_priority(struct op *op, struct val *v)
-{
-	return give_int(v, tcp_opts(op->f->tcb)->priority);
-}
-
-static int set_priority(struct op *op, const struct val *v)
-{
-	if (v->i < 0 || v->i > 6)
-		return -EPERM; /* of what is beyond there is no use: the kernel's queues are not in the way */
-	tcp_opts(op->f->tcb)->priority = (uint8_t)v->i;
 	return 0;
 }
 
@@ -483,19 +523,6 @@ static int get_tos(struct op *op, struct val *v)
 static int set_tos(struct op *op, const struct val *v)
 {
 	set_but_ecn(&tcp_opts(op->f->tcb)->tos, v->i);
-	return 0;
-}
-
-static int get_tclass(struct op *op, struct val *v)
-{
-	return give_int(v, tcp_opts(op->f->tcb)->tclass);
-}
-
-static int set_tclass(struct op *op, const struct val *v)
-{
-	if (v->i < -1 || v->i > 255)
-		return -EINVAL;
-	set_but_ecn(&tcp_opts(op->f->tcb)->tclass, v->i == -1 ? 0 : v->i);
 	return 0;
 }
 
@@ -595,12 +622,12 @@ static int get_defer_accept(struct op *op, struct val *v)
 
 static int get_quickack(struct op *op, struct val *v)
 {
-	return give_int(v, tcp_opts(op->f->tcb)->quickack);
+	return give_int(v, tcp_opts(op->f->tcb)->quickack != QUICKACK_OFF);
 }
 
 static int set_quickack(struct op *op, const struct val *v)
 {
-	tcp_opts(op->f->tcb)->quickack = !!v->i;
+	tcp_opts(op->f->tcb)->quickack = v->i ? QUICKACK_ON : QUICKACK_OFF;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_QUICKACK, op->t->now);
 	return 0;
 }

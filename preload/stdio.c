@@ -10,11 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "own_env.h"
 #include "preload_priv.h"
+
+struct stream {
+	int fd;
+	FILE *fp;
+	struct stream *next, **prev; /* streams: all there are, for the flush at exit */
+};
+static struct stream *streams;
+static pthread_mutex_t streams_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static ssize_t cookie_read(void *cookie, char *buf, size_t n)
 {
-	return own_read((int)(intptr_t)cookie, buf, n);
+	return own_read(((struct stream *)cookie)->fd, buf, n);
 }
 
 /* A cookie's write says 0 where it failed; what was taken before counts. */
@@ -23,7 +32,7 @@ static ssize_t cookie_write(void *cookie, const char *buf, size_t n)
 	size_t done = 0;
 
 	while (done < n) {
-		ssize_t r = own_write((int)(intptr_t)cookie, buf + done, n - done);
+		ssize_t r = own_write(((struct stream *)cookie)->fd, buf + done, n - done);
 
 		if (r <= 0)
 			break;
@@ -34,21 +43,66 @@ static ssize_t cookie_write(void *cookie, const char *buf, size_t n)
 
 static int cookie_close(void *cookie)
 {
-	return own_close((int)(intptr_t)cookie);
+	struct stream *s = cookie;
+	int fd = s->fd;
+
+	pthread_mutex_lock(&streams_lock);
+	*s->prev = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	pthread_mutex_unlock(&streams_lock);
+	free(s);
+	return own_close(fd);
+}
+
+static FILE *stream_open(int fd, const char *mode)
+{
+	static const cookie_io_functions_t calls = { .read = cookie_read, .write = cookie_write, .close = cookie_close };
+	struct stream *s = malloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	*s = (struct stream){ .fd = fd, .fp = fopencookie(s, mode, calls) };
+	if (!s->fp) {
+		free(s);
+		return NULL;
+	}
+	s->fp->_fileno = fd; /* fopencookie() leaves -2 there; only fileno() looks */
+	pthread_mutex_lock(&streams_lock);
+	s->next = streams;
+	s->prev = &streams;
+	if (streams)
+		streams->prev = &s->next;
+	streams = s;
+	pthread_mutex_unlock(&streams_lock);
+	return s->fp;
+}
+
+void stdio_flush(void)
+{
+	if (pthread_mutex_trylock(&streams_lock))
+		return;
+	for (struct stream *s = streams; s; s = s->next) {
+		if (!ftrylockfile(s->fp)) {
+			fflush_unlocked(s->fp);
+			funlockfile(s->fp);
+		}
+	}
+	pthread_mutex_unlock(&streams_lock);
+}
+
+void stdio_fork_child(void)
+{
+	pthread_mutex_init(&streams_lock, NULL);
 }
 
 EXPORT(FILE *, fdopen, (int fd, const char *mode))
 {
 	struct fdent *e = fdtab_lookup(fd);
-	FILE *fp;
 
 	if (likely(!e) || (e->flags & FDENT_EPOLL))
 		return libc_next.fdopen(fd, mode);
-	fp = fopencookie((void *)(intptr_t)fd, mode,
-			 (cookie_io_functions_t){ .read = cookie_read, .write = cookie_write, .close = cookie_close });
-	if (fp)
-		fp->_fileno = fd; /* fopencookie() leaves -2 there; only fileno() looks */
-	return fp;
+	return stream_open(fd, mode);
 }
 
 EXPORT(int, fclose, (FILE *fp))

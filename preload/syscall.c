@@ -5,11 +5,13 @@
  * Those that name descriptors and have a function of ours are led there; everything else passes through untouched, known or
  * not. Six registers are fetched whatever the call: that is what the kernel's entry does too.
  */
+#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "preload_priv.h"
+#include "pump_priv.h"
 
 struct regs {
 	long a[6];
@@ -66,6 +68,8 @@ static bool by_kind(long number, const struct regs *r, long *ret)
 	case SYS_splice:
 		return PASS(own_splice(INT(0), PTR(1), INT(2), PTR(3), SIZE(4), (unsigned int)r->a[5]));
 	case SYS_execve: return PASS(own_execve(PTR(0), PTR(1), PTR(2)));
+	case SYS_fork: return PASS(own_fork());
+	case SYS_clone: return r->a[0] & CLONE_VM ? false : PASS(fork_by_clone(r->a));
 	case SYS_exit_group: return own__exit(INT(0)), true;
 	default: return false;
 	}

@@ -77,7 +77,7 @@ void arp_input(struct stack *st, const struct frame *f, usec_t now)
 		}
 		return;
 	}
-	for_us = stack_addr_is_ours(st, tpa);
+	for_us = stack_addr_is_ours(st, tpa) && tpa.b[12] != 127;
 	if (!ipaddr_is_any(spa) && learnable(st, &spa))
 		neigh_learned(st, &spa, sha, !request && for_us && !(f->data[0] & 1), request && for_us, now);
 	if (!for_us)

@@ -98,7 +98,7 @@ static void error_input(struct stack *st, const struct frame *f, const struct ip
 	l4 = in + hdr_len;
 	e = (struct ip_error){ .src = ipaddr_v4(get32_raw(in + 12)), .dst = ipaddr_v4(get32_raw(in + 16)),
 			       .sport = get16(l4), .dport = get16(l4 + 2), .seq = get32(l4 + 4),
-			       .type = h[0], .code = h[1], .mtu = get16(h + 6) };
+			       .type = h[0], .code = h[1], .mtu = get16(h + 6), .len = get16(in + 2) };
 	if (in[9] != IPPROTO_NR_TCP || (get16(in + 6) & 0x1fff) || !stack_addr_is_ours(st, e.src)) {
 		drop(st, DROP_ICMP_TYPE);
 		return;
@@ -153,7 +153,7 @@ static bool rate_allows(struct stack *st, usec_t now)
 	return true;
 }
 
-void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now)
+static void send_error(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t type, uint8_t code, usec_t now)
 {
 	struct ip_tx tx = { .src = ip->dst, .dst = ip->src, .proto = IPPROTO_NR_ICMP, .tos = 0xc0 /* RFC 1812 4.3.2.5 */ };
 	const uint8_t none[4] = { 0 };
@@ -168,7 +168,17 @@ void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_
 	}
 	if (quote > ICMP_QUOTE_MAX)
 		quote = ICMP_QUOTE_MAX;
-	icmp_send(st, &tx, ICMP_UNREACH, code, none, f->data + ETH_HDR_BYTES, quote, now);
+	icmp_send(st, &tx, type, code, none, f->data + ETH_HDR_BYTES, quote, now);
+}
+
+void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now)
+{
+	send_error(st, f, ip, ICMP_UNREACH, code, now);
+}
+
+void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now)
+{
+	send_error(st, f, ip, ICMP_TIME_EXCEEDED, 1 /* reassembly */, now);
 }
 
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now)

@@ -7,7 +7,7 @@
  * this host.
  * Out: one packet, DF set and ID 0 as RFC 6864 4.1 allows for what is never fragmented; device offloads are used where
  * they are.
- * Not here: fragments are counted and dropped; nothing is forwarded.
+ * Fragments are put together in ip4_frag.c. Not here: nothing is sent in fragments, nothing is forwarded.
  */
 #include "checksum.h"
 #include "stack_priv.h"
@@ -143,7 +143,7 @@ void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now)
 		drop(st, DROP_IP_SOURCE);
 		return;
 	}
-	if (!stack_addr_is_ours(st, ip.dst)) {
+	if (!stack_addr_is_ours(st, ip.dst) || (ip.dst.b[12] == 127 && !looped)) {
 		/* Not an error of the sender's if it was for everybody: nobody here listens to broadcasts. */
 		if (!route_broadcast(st, &ip.dst))
 			CNT(st, IpInAddrErrors);
@@ -153,8 +153,11 @@ void ip4_input(struct stack *st, const struct frame *f, bool looped, usec_t now)
 	if (hdr_len > IP4_HDR_BYTES && !options_ok(st, h + IP4_HDR_BYTES, hdr_len - IP4_HDR_BYTES))
 		return;
 	if (get16(h + 6) & IP4_FRAGMENT_BITS) {
-		CNT(st, IpReasmFails);
-		drop(st, DROP_IP_FRAGMENT);
+		struct frame whole;
+
+		/* taken in from the start: the header is checked again, it costs little and nothing can be forgotten */
+		if (ip4_frag_input(st, f, h, &ip, &whole, now))
+			ip4_input(st, &whole, looped, now);
 		return;
 	}
 	deliver(st, f, &ip, now);
@@ -283,6 +286,7 @@ void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now)
 
 uint32_t ip_mtu(const struct stack *st, const struct ipaddr *dst)
 {
-	(void)dst;
-	return st->dev.mtu_bytes;
+	const struct dst *d = dst_find(st, dst);
+
+	return d && d->pmtu_bytes && d->pmtu_bytes < st->dev.mtu_bytes ? d->pmtu_bytes : st->dev.mtu_bytes;
 }

@@ -52,7 +52,7 @@ struct ip_tx {
 void ip_output(struct stack *st, struct pbuf *p, const struct ip_tx *tx, usec_t now);
 /** ip_confirm() - TCP made progress on this path: its neighbour is reachable. A store or two. */
 void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now);
-/** ip_mtu() - largest IP packet towards @dst */
+/** ip_mtu() - largest IP packet towards @dst, as far as is known */
 uint32_t ip_mtu(const struct stack *st, const struct ipaddr *dst);
 
 /* An ICMP error about a segment of ours, or what stands for one. */
@@ -62,6 +62,7 @@ struct ip_error {
 	uint32_t seq;		 /* its sequence number, RFC 5927 4 */
 	uint8_t type, code;
 	uint16_t mtu;		 /* type 3 code 4: next-hop MTU, 0 unknown */
+	uint16_t len;		 /* of the IP packet that is quoted */
 	bool local;		 /* made by ourselves: the neighbour did not answer */
 };
 
@@ -79,6 +80,8 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
  * icmp4_unreachable() - destination unreachable with @code to the sender of @ip, within the rate of RFC 1812 4.3.2.8
  */
 void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
+/** icmp4_time_exceeded() - a packet did not become whole in time; @f and @ip: its first fragment */
+void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
 /** icmp4_unreachable_local() - tells the sender of the TCP segment in @p, which could not be delivered. Borrows. */
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now);
 

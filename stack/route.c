@@ -212,7 +212,7 @@ int stack_source_for(const struct stack *st, struct ipaddr dst, struct ipaddr *r
 {
 	const struct route_row *row;
 
-	if (stack_addr_is_ours(st, dst)) {
+	if (stack_addr_is_ours(st, dst) && (!is_loopback_v4(&dst) || addr_find(st, &dst))) {
 		*ret_src = dst;
 		return 0;
 	}

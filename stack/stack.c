@@ -52,6 +52,8 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_timewait_us = SEC(60),
 		.ip_local_port_range = { 32768, 60999 },
 		.ip_default_ttl = 64,
+		.tcp_mtu_probing = 1, /* Linux: 0 */
+		.tcp_syncookies = 1,
 		.tcp_sack = 1,
 		.tcp_timestamps = 1,
 		.tcp_window_scaling = 1,
@@ -84,6 +86,10 @@ static int stack_init_parts(struct stack *st, usec_t now)
 	if (r == 0)
 		r = neigh_init(st);
 	if (r == 0)
+		r = dst_init(st);
+	if (r == 0)
+		r = ip4_frag_init(st);
+	if (r == 0)
 		r = port_init(st);
 	if (r == 0)
 		r = tcp_init(st, now);
@@ -105,6 +111,7 @@ struct stack *stack_init(const struct stack_config *cfg, usec_t now)
 	st->key_secret = derive_key(cfg->seed, 1);
 	st->key_port = derive_key(cfg->seed, 2);
 	st->key_rand = derive_key(cfg->seed, 3);
+	st->key_cookie = derive_key(cfg->seed, 4);
 	st->path_gen = 1;
 	st->started = now;
 	st->icmp_refilled = now;
@@ -224,6 +231,10 @@ void stack_expire(struct stack *st, usec_t now)
 	while ((t = wheel_pop(&st->wheel, now))) {
 		if (t->kind == TIMER_NEIGH)
 			neigh_timer(st, t, now);
+		else if (t->kind == TIMER_DST)
+			dst_timer(st, t);
+		else if (t->kind == TIMER_FRAG)
+			ip4_frag_timer(st, t, now);
 		else
 			tcp_timer(st, t, now);
 	}
@@ -323,12 +334,14 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	pbufs_repair(st, dead_owner);
 	tcp_repair_slabs(st);
 	tcp_repair_mark_cells(st);
+	ip4_frag_repair(st);
 	cell_repair_sweep(st);
 
 	dlist_init(&st->events);
 	wheel_init(&st->wheel, now);
 	route_repair(st);
 	neigh_repair(st, now);
+	dst_repair(st, now);
 	port_reset(st);
 	htab_clear(&st->conns);
 	htab_clear(&st->listeners);

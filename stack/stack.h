@@ -28,6 +28,8 @@ struct stack_sysctl {
 	uint32_t tcp_challenge_ack_limit, tcp_init_cwnd;
 	uint32_t tcp_timewait_us;		/* 60 s */
 	uint16_t ip_local_port_range[2];
+	uint8_t tcp_mtu_probing;		/* 1: a path that swallows large packets is found out (RFC 4821) */
+	uint8_t tcp_syncookies;			/* 0: of too many half-open requests the oldest goes; 1: cookies then; 2: always */
 	uint8_t ip_default_ttl, tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_congestion; /* cc index */
 	uint8_t tcp_ecn;	/* 0 never, 1 ask for it, 2 agree when asked */
 	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */

@@ -4,8 +4,10 @@
 #define OWNSTACK_STACK_STACK_PRIV_H
 
 #include "cell.h"
+#include "dst.h"
 #include "htab.h"
 #include "ip4.h"
+#include "ip4_frag.h"
 #include "list.h"
 #include "neigh.h"
 #include "port.h"
@@ -38,10 +40,12 @@ struct stack {
 
 	struct route_table routes;
 	struct neigh_table neighs;
+	struct dst_table dsts;
+	struct frag_table frags;
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 
-	struct sipkey key_tuple, key_secret, key_port, key_rand; /* tables; ISN and timestamps; ports; stack_rand*() */
+	struct sipkey key_tuple, key_secret, key_port, key_rand, key_cookie; /* tables; ISN and timestamps; ports; stack_rand*(); SYN */
 	uint64_t rand_ctr;
 	usec_t started;
 	uint32_t icmp_tokens;		/* rate limit of what we answer, 1,000/s */

@@ -61,11 +61,13 @@ enum tcp_flags {
 	TF_BOUND_PORT = 1u << 18,	/* lport was chosen by bind */
 	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
 	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
+	TF_RCV_HOLE = 1u << 21,	/* what tcp_recv_begin() gave lies behind the urgent octet at copied_seq */
 	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
 	TF_PEER_QUICK = 1u << 27,	/* the last acknowledgment was for one segment, and at once */
+	TF_CONNECTED = 1u << 28,	/* Linux's SS_CONNECTED: accepted, or connect() told of its success; until disconnected */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
 };
 
@@ -92,6 +94,9 @@ struct rx_range {
 	uint32_t start, end, at_us, lost;
 };
 #define TCP_TX_FIRST 4
+
+/* urg_data: 0 no mark; announced, not arrived; read; arrived */
+enum { TCP_URG_VALID = 0x100, TCP_URG_NOTYET = 0x200, TCP_URG_READ = 0x400 };
 #define TCP_CC_WORDS 16
 #define TCP_SACK_RECENT 4
 
@@ -99,6 +104,7 @@ struct tcb_listen {
 	struct tcb *acc_head, *acc_tail;	/* established, not accepted yet; linked by acc_next */
 	struct tcp_req *req_head, *req_tail;	/* half open, oldest first */
 	uint32_t n_acc, n_reqs, backlog_conns;
+	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
 };
 
 struct tcb {
@@ -173,13 +179,18 @@ struct tcb {
 	uint32_t rcv_mss, rcv_rtt_us, rcv_rtt_seq, rcvq_space, rcvq_seq, copied_seq;
 	usec_t rcv_rtt_at, rcvq_at;
 	uint32_t fin_seq;
+	uint32_t rcv_up;	/* the urgent octet, while urg_data is not 0 */
+	uint16_t urg_data;	/* TCP_URG_*, and the octet in the lowest eight bits */
 
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
 	uint32_t snd_rsv_room;	/* octets of room given in snd_tail */
 	uint32_t iss, irs, snd_max_wnd, snd_sml, snd_up;
 	uint32_t push_seq;	/* below it neither cork nor Nagle holds anything back */
-	uint32_t advmss, peer_mss, pmtu_bytes;
+	uint32_t advmss, peer_mss;
+	uint16_t pmtu_bytes;	/* what is thought to pass a black hole, 0: what the destination's row says */
+	uint16_t mtu_high, mtu_probe_len; /* did not pass, or 0; payload of the probe in flight, or 0 */
+	uint32_t mtu_probe_end, mtu_at_ms; /* behind the probe; when the search last met an end */
 	uint32_t oow_at_ms;	/* last answer to an out-of-window segment, 0: never */
 
 	struct tcp_opts opts;
@@ -199,6 +210,7 @@ struct tcp_req {
 	uint16_t mss, advmss, wnd;
 	uint64_t listener;	/* slab handle */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
+	uint32_t ts_cookie;	/* our timestamp in a SYN-ACK with a cookie, 0: the clock's */
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */

@@ -45,9 +45,11 @@ struct tcp_opts {
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
+	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */
 };
+enum { QUICKACK_UNSET, QUICKACK_ON, QUICKACK_OFF };
 enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_PACING, TCP_OPT_OTHER };
 
 /* ---- life ---- */
@@ -89,6 +91,13 @@ void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags
  */
 ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *tcb, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t now);
+/**
+ * tcp_recv_oob() - the urgent octet, recv(MSG_OOB)
+ * Return: 1, 0: end of stream, -EINVAL: none, read already or SO_OOBINLINE, -EAGAIN: announced only, -ENOTCONN
+ */
+int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octet);
+/** tcp_at_mark() - SIOCATMARK. A read that has got something stops here; the next one goes on behind the mark. */
+bool tcp_at_mark(const struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 

@@ -4,7 +4,7 @@
  *
  * An error counts only if the sequence number it returns is in flight, so that someone off the path must guess it. A
  * connection that stands takes it as a reason to give later, never as an end; one that is being opened ends. A
- * smaller MTU is believed down to 552 octets, and for this connection.
+ * smaller MTU is believed down to 552 octets, and for all connections to that destination.
  */
 #include <errno.h>
 #include "tcp_priv.h"
@@ -33,19 +33,38 @@ static int errno_of(const struct ip_error *e)
 	}
 }
 
-static void shrink_mtu(struct stack *st, struct tcb *t, uint32_t mtu)
+/**
+ * shrink_mtu() - a router could not pass on what @e quotes
+ *
+ * It is believed if the packet it quotes was larger than the MTU it names (RFC 5927 7.2), down to 552 octets.
+ */
+static void shrink_mtu(struct stack *st, struct tcb *t, const struct ip_error *e, usec_t now)
 {
-	uint32_t was = t->pmtu_bytes ? t->pmtu_bytes : ip_mtu(st, &t->raddr);
+	uint32_t was = tcp_path_mtu(st, t), mtu = e->mtu;
 
 	if (mtu == 0) /* a router from before RFC 1191 */
 		mtu = was > 1492 ? 1492 : was > 1006 ? 1006 : MIN_PMTU_BYTES;
+	if (e->mtu && e->len && e->mtu >= e->len)
+		return;
 	if (mtu < MIN_PMTU_BYTES)
 		mtu = MIN_PMTU_BYTES;
 	if (mtu >= was)
 		return;
-	t->pmtu_bytes = mtu;
+	if (dst_pmtu_set(st, &t->raddr, (uint16_t)mtu, now) < 0)
+		t->pmtu_bytes = (uint16_t)mtu;
 	tcp_mss_sync(st, t);
 	tcp_lost_all(st, t);
+}
+
+/* As Linux's tcp_req_err(): only what says that the peer cannot be reached, and only about the SYN-ACK we sent */
+static void req_error(struct stack *st, struct tcp_req *r, const struct ip_error *e)
+{
+	bool unreachable = e->type == ICMP_PARAMETER || e->type == ICMP_TIME_EXCEEDED || (e->type == ICMP_UNREACH && e->code <= 1);
+
+	if (e->seq != r->iss || !unreachable)
+		return;
+	CNT(st, TcpAttemptFails);
+	tcp_req_drop(st, r);
 }
 
 void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now)
@@ -55,20 +74,28 @@ void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now)
 	struct hnode *n;
 	struct tcb *t = NULL;
 
-	(void)now;
 	for (n = htab_first(&st->conns, hash); n && !t; n = htab_next(n)) {
 		struct tcb *o = container_of(n, struct tcb, node);
 
 		if (n->kind == TCP_NODE_TCB && o->lport == e->sport && o->rport == e->dport && ipaddr_eq(o->laddr, e->src) &&
 		    ipaddr_eq(o->raddr, e->dst))
 			t = o;
+		if (n->kind == TCP_NODE_REQ) {
+			struct tcp_req *r = container_of(n, struct tcp_req, node);
+
+			if (r->lport == e->sport && r->rport == e->dport && ipaddr_eq(r->laddr, e->src) &&
+			    ipaddr_eq(r->raddr, e->dst)) {
+				req_error(st, r, e);
+				return;
+			}
+		}
 	}
 	if (!t || err == 0 || seq_lt(e->seq, t->snd_una) || seq_geq(e->seq, t->snd_nxt))
 		return;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (err == EMSGSIZE) {
 		if (tcp_is_synchronized(t))
-			shrink_mtu(st, t, e->mtu);
+			shrink_mtu(st, t, e, now);
 		return;
 	}
 	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED) {

@@ -37,7 +37,7 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->snd_mss = t->snd_mss;
 	i->rcv_mss = t->rcv_mss;
 	i->advmss = t->advmss;
-	i->pmtu = t->pmtu_bytes ? t->pmtu_bytes : ip_mtu(st, &t->raddr);
+	i->pmtu = tcp_path_mtu(st, t);
 	info_name(i->cc, sizeof(i->cc), tcp_cc_ops(t)->name);
 	if (t->state == TCPS_LISTEN) { /* as Linux: unacked and sacked are the accept queue and its limit */
 		i->backlog = i->unacked = t->l.n_acc;

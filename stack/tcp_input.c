@@ -13,7 +13,7 @@
  *   2.               RST (RFC 5961 3)
  *   4.               SYN in a connection (RFC 5961 4): challenge
  *   5. take_ack()    what was sent leaves the queue; round trip, window, recovery, congestion control; our FIN
- *   6.               urgent data is taken in line (RFC 6093)
+ *   6. tcp_urg_take()  urgent data
  *   7. 8.            tcp_recv_data(): payload and FIN
  *
  * Nothing is sent from here but challenges: what is owed is marked, the connection put into st->tcp_out.
@@ -363,6 +363,8 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 	t->snd_una = s->ack;
 	if (t->flags & TF_URG && seq_geq(t->snd_una, t->snd_up))
 		t->flags &= ~TF_URG;
+	if (t->mtu_probe_len)
+		tcp_mtu_acked(st, t);
 	ip_confirm(st, &t->path, now);
 }
 
@@ -621,5 +623,7 @@ void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_
 		return;
 	if (t->ecn && s->len > 0)
 		tcp_ecn_seen(st, t, s);
+	if (s->flags & TH_URG || t->urg_data == TCP_URG_NOTYET)
+		tcp_urg_take(st, t, s);
 	tcp_recv_data(st, t, s, now);
 }

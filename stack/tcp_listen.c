@@ -3,8 +3,9 @@
  * tcp_listen.c - listeners: SYN queue of small requests, accept queue
  *
  * A SYN makes a struct tcp_req in the connection table; the third segment of the handshake turns it into a tcb in
- * the accept queue of its listener. Requests are linked at their listener, oldest first: where more than
- * tcp_max_syn_backlog are half open, the oldest goes, so that a flood cannot shut out those who answer quickly.
+ * the accept queue of its listener. Where more are half open than the backlog, SYNs are answered with cookies and not
+ * remembered (tcp_cookie.c). With tcp_syncookies 0 the oldest request goes instead, so that a flood cannot shut out
+ * those who answer quickly; requests are linked at their listener, oldest first.
  * Where the accept queue is full, SYNs are dropped and third segments ignored, as in Linux: the SYN-ACK is sent
  * again and the peer's answer tried again.
  */
@@ -84,6 +85,8 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
+	if (l->opts.window_clamp_bytes && l->opts.window_clamp_bytes < space)
+		space = l->opts.window_clamp_bytes;
 	r->rcv_wnd = space < 65535 ? space : 65535;
 	/* RFC 3168 6.1.1, and Linux: a SYN that is itself marked did not come from who follows it */
 	r->ecn = st->ctl.tcp_ecn && (s->flags & (TH_ECE | TH_CWR)) == (TH_ECE | TH_CWR) && !(s->tos & IP_ECN_MASK) ? ECN_OK : 0;
@@ -102,6 +105,39 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	(void)now;
 }
 
+static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
+
+/* What a SYN says. All but our sequence number, links and timer. */
+static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s,
+		     usec_t now)
+{
+	r->node.kind = TCP_NODE_REQ;
+	r->timer.kind = TIMER_REQUEST;
+	r->laddr = ip->dst;
+	r->raddr = ip->src;
+	r->lport = s->dport;
+	r->rport = s->sport;
+	r->wnd = s->wnd;
+	r->listener = slab_handle(&st->tcbs, l);
+	r->rcv_nxt = s->seq + 1;
+	r->tos = l->opts.tos;
+	r->sent_us = (uint32_t)now;
+	req_options(st, l, r, s, now);
+}
+
+/* As Linux's inet_csk_reqsk_queue_is_full(); a SYN that replaces a TIME_WAIT needs the sequence number it was given */
+static bool cookie_wanted(struct stack *st, const struct tcb *l, const struct tcp_seg *s)
+{
+	if (!st->ctl.tcp_syncookies || s->isn)
+		return false;
+	if (st->ctl.tcp_syncookies > 1)
+		return true;
+	if (l->l.n_reqs <= l->l.backlog_conns && l->l.n_reqs < st->ctl.tcp_max_syn_backlog)
+		return false;
+	CNT(st, TcpExtTCPReqQFullDoCookies);
+	return true;
+}
+
 /* RFC 9293 3.10.7.2 */
 void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
@@ -112,8 +148,10 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		return;
 	}
 	if (s->flags & TH_ACK) {
-		drop(st, DROP_TCP_NO_SOCKET);
-		tcp_xmit_rst_reply(st, &ip->dst, &ip->src, s, now);
+		if (!cookie_segment(st, l, ip, s, now)) {
+			drop(st, DROP_TCP_NO_SOCKET);
+			tcp_xmit_rst_reply(st, &ip->dst, &ip->src, s, now);
+		}
 		return;
 	}
 	if (!(s->flags & TH_SYN) || s->flags & TH_FIN) {
@@ -126,6 +164,13 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		drop(st, DROP_TCP_LISTEN_FULL);
 		return;
 	}
+	if (cookie_wanted(st, l, s)) {
+		struct tcp_req once = { 0 };
+
+		req_fill(st, l, &once, ip, s, now);
+		tcp_cookie_answer(st, l, &once, now);
+		return;
+	}
 	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
 		CNT(st, TcpExtTCPReqQFullDrop);
 		tcp_req_drop(st, l->l.req_head);
@@ -136,19 +181,8 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		drop(st, DROP_NO_MEMORY);
 		return;
 	}
-	r->node.kind = TCP_NODE_REQ;
-	r->timer.kind = TIMER_REQUEST;
-	r->laddr = ip->dst;
-	r->raddr = ip->src;
-	r->lport = s->dport;
-	r->rport = s->sport;
-	r->wnd = s->wnd;
-	r->listener = slab_handle(&st->tcbs, l);
+	req_fill(st, l, r, ip, s, now);
 	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
-	r->rcv_nxt = s->seq + 1;
-	r->tos = l->opts.tos;
-	r->sent_us = (uint32_t)now;
-	req_options(st, l, r, s, now);
 	req_link(l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
 	wheel_set(&st->wheel, &r->timer, now + TCP_RTO_INIT_US);
@@ -282,6 +316,18 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	return t;
 }
 
+static void child_established(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now)
+{
+	tcp_hash_insert(st, t);
+	tcp_set_state(t, TCPS_SYN_RECEIVED);
+	tcp_set_state(t, TCPS_ESTABLISHED);
+	tcp_init_transfer(st, t, now);
+	CNT(st, TcpPassiveOpens);
+	accept_link(st, l, t);
+	tcp_event(st, l, TCP_EV_IN | TCP_EV_RDNORM);
+	tcp_segment(st, t, s, now);
+}
+
 static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
 {
 	struct tcb *t = child_open(st, l, r, s, now);
@@ -293,14 +339,30 @@ static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, con
 		return;
 	}
 	tcp_req_drop(st, r);
-	tcp_hash_insert(st, t);
-	tcp_set_state(t, TCPS_SYN_RECEIVED);
-	tcp_set_state(t, TCPS_ESTABLISHED);
-	tcp_init_transfer(st, t, now);
-	CNT(st, TcpPassiveOpens);
-	accept_link(st, l, t);
-	tcp_event(st, l, TCP_EV_IN | TCP_EV_RDNORM);
-	tcp_segment(st, t, s, now);
+	child_established(st, l, t, s, now);
+}
+
+/* An acknowledgment for a listener: the third segment of a handshake with a cookie? False: it is not, nothing was done */
+static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
+{
+	struct tcp_req r = { .laddr = ip->dst, .raddr = ip->src, .lport = s->dport, .rport = s->sport };
+	struct tcb *t;
+
+	if (s->flags & TH_SYN || !tcp_cookie_take(st, l, s, &r, now))
+		return false;
+	if (accept_full(l)) { /* as a request would: it is ignored, the peer's next segment is another chance */
+		CNT(st, TcpExtListenOverflows);
+		drop(st, DROP_TCP_LISTEN_FULL);
+		return true;
+	}
+	t = child_open(st, l, &r, s, now);
+	if (t) {
+		child_established(st, l, t, s, now);
+	} else {
+		CNT(st, TcpExtListenDrops);
+		drop(st, DROP_NO_MEMORY);
+	}
+	return true;
 }
 
 /* A segment for a half-open connection: Linux's tcp_check_req(), RFC 9293 3.10.7.4 in SYN_RECEIVED */
@@ -380,6 +442,7 @@ int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
 	l->l.n_acc--;
 	t->acc_next = NULL;
 	t->flags &= ~TF_ACCEPTQ;
+	t->flags |= TF_CONNECTED;
 	t->parent = 0;
 	*ret_tcb = t;
 	return 0;

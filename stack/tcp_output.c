@@ -349,8 +349,8 @@ void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 
 	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
-					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1, r->ts_offset + tcp_ts_clock(now),
-					     r->ts_recent);
+					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1,
+					     r->ts_offset + (r->ts_cookie ? r->ts_cookie : tcp_ts_clock(now)), r->ts_recent);
 	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
 }
 
@@ -399,7 +399,8 @@ uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
 	bool v4 = ipaddr_is_v4(t->raddr);
 	uint32_t max = st->dev.gso_max_bytes;
 
-	if (!(v4 ? st->dev.tso4 : st->dev.tso6) || max < t->snd_mss + 2 * HDR_ROOM_IP)
+	/* one urgent pointer cannot serve all segments of a super-frame */
+	if (!(v4 ? st->dev.tso4 : st->dev.tso6) || t->flags & TF_URG || max < t->snd_mss + 2 * HDR_ROOM_IP)
 		return t->snd_mss;
 	max -= 2 * HDR_ROOM_IP;
 	return max - max % t->snd_mss;
@@ -439,6 +440,20 @@ static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
 	return t->ca_state < TCP_CA_RECOVERY && len < gso_max && len < wnd / 3 && tcp_flight(t) > wnd / 2;
 }
 
+/* One segment larger than the others (tcp_mtu.c); whole, or cut where cells are too small for one frame: then it is none */
+static bool xmit_probe(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, uint32_t *ret_sent, usec_t now)
+{
+	uint32_t mss = t->snd_mss;
+	bool ok;
+
+	t->snd_mss = len;
+	ok = xmit(st, t, seq, len, false, false, ret_sent, now);
+	t->snd_mss = mss;
+	if (ok && *ret_sent == len)
+		tcp_mtu_probe_sent(t, seq + len, len);
+	return ok;
+}
+
 /**
  * send_new() - new data and FIN, as far as windows, Nagle and cork let it
  *
@@ -446,7 +461,7 @@ static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
  */
 static int send_new(struct stack *st, struct tcb *t, usec_t now)
 {
-	uint32_t nxt = t->snd_nxt, unsent = t->write_seq - nxt, wnd_left, pipe, room, gso, len, sent;
+	uint32_t nxt = t->snd_nxt, unsent = t->write_seq - nxt, wnd_left, pipe, room, gso, len, sent, probe;
 	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(nxt, t->write_seq);
 
 	if (seq_geq(nxt, t->write_seq))
@@ -454,6 +469,8 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	if (unsent == 0 && !fin)
 		return 0;
 	idle_restart(st, t, now);
+	if (t->path.gen != st->path_gen && t->path.gen) /* another way, or another MTU of it */
+		tcp_mss_sync(st, t);
 	wnd_left = seq_gt(t->snd_una + t->snd_wnd, nxt) ? t->snd_una + t->snd_wnd - nxt : 0;
 	pipe = tcp_pipe(t);
 	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
@@ -488,8 +505,13 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 		return 0;
 	}
 	fin = fin && len == unsent && wnd_left > len;
-	if (!xmit(st, t, nxt, len, fin, false, &sent, now))
+	if (t->pmtu_bytes && (probe = tcp_mtu_probe_len(st, t, unsent, now)) && probe <= room) {
+		if (!xmit_probe(st, t, nxt, probe, &sent, now))
+			return -1;
+		fin = false;
+	} else if (!xmit(st, t, nxt, len, fin, false, &sent, now)) {
 		return -1;
+	}
 	if (sent - (fin && sent > len) < t->snd_mss)
 		t->snd_sml = nxt + sent;
 	t->snd_nxt = nxt + sent;
@@ -524,6 +546,8 @@ static bool xmit_again(struct stack *st, struct tcb *t, uint32_t seq, uint32_t l
 	CNT(st, TcpRetransSegs);
 	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
 	t->bytes_retrans += sent;
+	if (t->mtu_probe_len)
+		tcp_mtu_lost(st, t, seq, now);
 	tcp_rx_note(st, t, seq, sent, now);
 	if (t->flags & TF_UNDO)
 		t->undo_bytes = (t->undo_bytes == UNDO_NONE_SENT ? 0 : t->undo_bytes) + sent;

@@ -185,6 +185,16 @@ void tcp_ooo_mark(const struct tcb *t); /* repair: references of its cells */
 void tcp_ooo_forget(struct tcb *t);
 void tcp_rcv_space_init(struct tcb *t);
 
+void tcp_recv_skip(struct stack *st, struct tcb *t);	/* one octet leaves the receive queue unread */
+/* does reading the stream leave out the octet at copied_seq */
+static inline bool tcp_hole_first(const struct tcb *t)
+{
+	return t->urg_data && t->rcv_up == t->copied_seq && !t->opts.oobinline;
+}
+
+/* tcp_urg.c */
+void tcp_urg_take(struct stack *st, struct tcb *t, const struct tcp_seg *s);
+
 /* tcp_listen.c */
 void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
@@ -193,6 +203,18 @@ void tcp_req_drop(struct stack *st, struct tcp_req *r);	/* takes */
 bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now);	/* repair; false: its listener is gone */
 bool tcp_accept_restore(struct stack *st, struct tcb *t);		/* repair; false: its listener is gone */
 void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now);	/* requests forgotten, unaccepted connections reset */
+
+/* tcp_cookie.c */
+void tcp_cookie_answer(struct stack *st, struct tcb *l, struct tcp_req *r, usec_t now);
+bool tcp_cookie_take(struct stack *st, struct tcb *l, const struct tcp_seg *s, struct tcp_req *r, usec_t now);
+
+/* tcp_mtu.c */
+uint32_t tcp_path_mtu(const struct stack *st, const struct tcb *t);
+void tcp_mtu_blackhole(struct stack *st, struct tcb *t, usec_t now);
+uint32_t tcp_mtu_probe_len(struct stack *st, struct tcb *t, uint32_t unsent, usec_t now);
+void tcp_mtu_probe_sent(struct tcb *t, uint32_t end, uint32_t len);
+void tcp_mtu_acked(struct stack *st, struct tcb *t);	/* while mtu_probe_len */
+void tcp_mtu_lost(struct stack *st, struct tcb *t, uint32_t seq, usec_t now); /* while mtu_probe_len */
 
 /* tcp_timewait.c */
 /** tcp_timewait() - @t is done but for 2 MSL. Takes if it is an orphan. */

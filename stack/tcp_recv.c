@@ -610,6 +610,44 @@ void tcp_recv_purge(struct stack *st, struct tcb *t)
 	t->rcv_bytes = 0;
 }
 
+/* One octet at the head goes unread: the urgent one */
+void tcp_recv_skip(struct stack *st, struct tcb *t)
+{
+	struct cell *c = t->rcv_head;
+
+	t->rcv_bytes--;
+	t->copied_seq++;
+	c->off++;
+	if (--c->len > 0)
+		return;
+	t->rcv_head = c->next;
+	if (!t->rcv_head)
+		t->rcv_tail = NULL;
+	t->rcv_mem_bytes -= cell_block(c);
+	cell_put(st, c);
+}
+
+/**
+ * urg_limit() - where reading from octet @skip on begins and ends while there is a mark
+ * @want:	cut so that the mark is not passed in one read
+ *
+ * Return: octets to skip in the queue: one more behind the hole
+ */
+static size_t urg_limit(const struct tcb *t, size_t skip, size_t *want)
+{
+	uint32_t mark = t->rcv_up - t->copied_seq;
+
+	if (mark >= t->rcv_bytes)
+		return skip;
+	if (skip < mark) {
+		*want = *want < mark - skip ? *want : mark - skip;
+		return skip;
+	}
+	if (t->opts.oobinline)
+		return skip;
+	return skip + 1;
+}
+
 ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n)
 {
 	size_t got = 0;
@@ -619,6 +657,8 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t wa
 		return -EBUSY;
 	if (t->state == TCPS_LISTEN)
 		return -ENOTCONN;
+	if (t->urg_data)
+		skip = urg_limit(t, skip, &want);
 	for (struct cell *c = t->rcv_head; c && got < want && n < max; c = c->next) {
 		size_t len = c->len;
 
@@ -636,13 +676,16 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t wa
 	*ret_n = n;
 	if (got > 0) {
 		stack_touch(st, slab_index(&st->tcbs, t));
-		t->flags |= TF_RCV_BUSY;
+		t->flags |= tcp_hole_first(t) ? TF_RCV_BUSY | TF_RCV_HOLE : TF_RCV_BUSY;
 		return (ptrdiff_t)got;
 	}
 	if (want == 0 && t->rcv_bytes > 0)
 		return 0;
-	if (t->flags & TF_FIN_RCVD)
+	if (t->flags & TF_FIN_RCVD) {
+		if (t->rcv_bytes == 1 && tcp_hole_first(t))
+			tcp_recv_skip(st, t); /* it is left out, so it is not unread at close() */
 		return 0; /* as Linux's SOCK_DONE: end of file comes before a late error */
+	}
 	if (t->error)
 		return -tcp_error_take(t);
 	if (t->flags & TF_RCV_SHUT)
@@ -673,7 +716,8 @@ static void ack_after_read(struct stack *st, struct tcb *t)
 void tcp_recv_done(struct stack *st, struct tcb *t, size_t consumed, usec_t now)
 {
 	stack_touch(st, slab_index(&st->tcbs, t));
-	t->flags &= ~TF_RCV_BUSY;
+	consumed += consumed > 0 && t->flags & TF_RCV_HOLE;
+	t->flags &= ~(TF_RCV_BUSY | TF_RCV_HOLE);
 	if (consumed == 0)
 		return;
 	t->rcv_bytes -= (uint32_t)consumed;
@@ -693,6 +737,8 @@ void tcp_recv_done(struct stack *st, struct tcb *t, size_t consumed, usec_t now)
 		t->rcv_mem_bytes -= cell_block(c);
 		cell_put(st, c);
 	}
+	if (t->urg_data && seq_gt(t->copied_seq, t->rcv_up))
+		t->urg_data = 0;
 	rcv_space_adjust(st, t, now);
 	ack_after_read(st, t);
 }

@@ -47,7 +47,8 @@ static void forget_queues(struct tcb *t)
 	tcp_logs_forget(t);
 	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
 	tcp_ooo_forget(t);
-	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY);
+	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY | TF_RCV_HOLE);
+	t->urg_data = 0;
 }
 
 void tcp_repair_slabs(struct stack *st)

@@ -220,10 +220,8 @@ uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o)
 
 void tcp_mss_sync(struct stack *st, struct tcb *t)
 {
-	uint32_t mtu = ip_mtu(st, &t->raddr), mss, half;
+	uint32_t mtu = tcp_path_mtu(st, t), mss, half;
 
-	if (t->pmtu_bytes && t->pmtu_bytes < mtu)
-		mtu = t->pmtu_bytes;
 	mss = mtu - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
 	if (t->peer_mss < mss)
 		mss = t->peer_mss;
@@ -355,7 +353,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 		tcp_write_space(st, t);
 		break;
 	case TCP_OPT_QUICKACK:
-		if (!t->opts.quickack) {
+		if (t->opts.quickack == QUICKACK_OFF) {
 			t->flags |= TF_PINGPONG;
 			break;
 		}
@@ -435,7 +433,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		t->l.backlog_conns = n;
 		return 0;
 	}
-	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return -EINVAL;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (!(t->flags & TF_BOUND)) {
@@ -557,9 +555,10 @@ static void conn_clear(struct tcb *t)
 	t->ts_recent = t->ts_recent_ms = 0;
 	t->n_sack_recent = t->tlp = t->frto = t->reo_mult = t->reo_persist = t->reo_round = 0;
 	t->reord_seen = t->undo_bytes = t->rexmt_ts = 0;
+	t->urg_data = 0;
 	t->ssthresh = CWND_MAX_BYTES;
 	t->reordering = TCP_DUPTHRESH;
-	t->pmtu_bytes = 0;
+	t->pmtu_bytes = t->mtu_high = t->mtu_probe_len = 0;
 	t->snd_mss = t->peer_mss = TCP_MSS_DEFAULT;
 	t->total_retrans = 0;
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
@@ -580,8 +579,10 @@ static int connect_again(struct tcb *t)
 	if (!(t->flags & TF_CONNECTING))
 		return -EISCONN;
 	t->flags &= ~TF_CONNECTING;
-	if (t->state != TCPS_CLOSED && !t->error)
+	if (t->state != TCPS_CLOSED && !t->error) {
+		t->flags |= TF_CONNECTED;
 		return 0;
+	}
 	err = tcp_error_take(t);
 	return err ? -err : -ECONNABORTED;
 }
@@ -596,11 +597,14 @@ static int connect_route(struct stack *st, struct tcb *t, const struct endpoint 
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(dst.addr))
 		return -ENETUNREACH;
 	if (ipaddr_is_any(dst.addr)) { /* means this host */
+		struct ipaddr loopback = ipaddr_v4(__builtin_bswap32(0x7f000001));
 		uint32_t cursor = 0;
 		uint8_t plen;
 
 		if (t->flags & TF_BOUND_ADDR)
 			dst.addr = t->laddr;
+		else if (stack_addr_is_ours(st, loopback))
+			dst.addr = loopback;
 		else if (!stack_addr_next(st, &cursor, &dst.addr, &plen))
 			return -ENETUNREACH;
 	}
@@ -608,6 +612,8 @@ static int connect_route(struct stack *st, struct tcb *t, const struct endpoint 
 		return -ENETUNREACH;
 	if (!stack_has_route(st, dst.addr))
 		return -ENETUNREACH;
+	if (t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr) && t->laddr.b[12] == 127 && !stack_addr_is_ours(st, dst.addr))
+		return -EINVAL; /* nothing of 127/8 leaves the host */
 	if (!(t->flags & TF_BOUND_ADDR)) {
 		r = stack_source_for(st, dst.addr, &t->laddr);
 		if (r < 0)
@@ -644,7 +650,7 @@ int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
-	if (t->state != TCPS_CLOSED || t->flags & TF_CONNECTING)
+	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return connect_again(t);
 	stack_touch(st, slab_index(&st->tcbs, t));
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
@@ -979,7 +985,7 @@ static void snd_busy_clear(struct stack *st, struct tcb *t)
 
 void tcp_busy_clear(struct stack *st, struct tcb *t)
 {
-	t->flags &= ~TF_RCV_BUSY;
+	t->flags &= ~(TF_RCV_BUSY | TF_RCV_HOLE);
 	snd_busy_clear(st, t);
 }
 
@@ -1049,9 +1055,12 @@ uint32_t tcp_poll(const struct tcb *t)
 	if (t->flags & TF_RCV_SHUT)
 		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
 	if (t->state != TCPS_SYN_SENT && t->state != TCPS_SYN_RECEIVED) {
-		if (t->rcv_bytes > 0 &&
-		    ((int64_t)t->rcv_bytes >= t->opts.rcvlowat_bytes || t->rcv_bytes >= t->rcv_space_bytes / 2))
+		uint32_t bytes = t->rcv_bytes - (t->rcv_bytes > 0 && tcp_hole_first(t));
+
+		if (bytes > 0 && ((int64_t)bytes >= t->opts.rcvlowat_bytes || bytes >= t->rcv_space_bytes / 2))
 			ev |= TCP_EV_IN | TCP_EV_RDNORM;
+		if (t->urg_data & TCP_URG_VALID)
+			ev |= TCP_EV_PRI;
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
@@ -1088,7 +1097,9 @@ int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)
 
 size_t tcp_readable_bytes(const struct tcb *t)
 {
-	return t->rcv_bytes;
+	if (!t->urg_data || t->opts.oobinline || t->rcv_up - t->copied_seq >= t->rcv_bytes)
+		return t->rcv_bytes;
+	return t->rcv_up - t->copied_seq; /* as Linux: up to the mark */
 }
 
 size_t tcp_unacked_bytes(const struct tcb *t)

@@ -191,6 +191,8 @@ static bool rexmt_timeout(struct stack *st, struct tcb *t, usec_t now)
 	}
 	if (t->rexmt_start == 0)
 		t->rexmt_start = now;
+	if (t->rexmt_start != now && now - t->rexmt_start >= model_timeout(st->ctl.tcp_retries1))
+		tcp_mtu_blackhole(st, t, now);
 	tcp_enter_loss(st, t, now);
 	if (t->retransmits < UINT8_MAX)
 		t->retransmits++;
@@ -366,6 +368,8 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 	case TIMER_NONE:
 	case TIMER_NEIGH:
 	case TIMER_STACK:
+	case TIMER_DST:
+	case TIMER_FRAG:
 		break;
 	}
 }

@@ -9,6 +9,9 @@ import pytest
 from harness import PRIVATE, Options
 
 
+CASES = {}
+
+
 def programs():
     found = glob.glob(os.path.join(Options.build, "tests", "parity", "*"))
     return sorted(p for p in found if os.path.isfile(p) and os.access(p, os.X_OK))
@@ -24,3 +27,13 @@ def test_prints_the_same(make_net, path):
     assert got.wait(30) == status
     assert got.text() == want.text()
     assert want.text(), "the program printed nothing"
+    CASES[os.path.basename(path)] = len(want.text().splitlines())
+
+
+def test_number_of_cases(record_property):
+    """A case is a printed line: what one call, option or event gave, compared. Prints how many there were."""
+    total, sweep = sum(CASES.values()), CASES.get("sockopt_sweep", 0)
+    print("parity: %d cases equal, %d of them of the option sweep" % (total, sweep))
+    record_property("parity_cases", total)
+    if len(CASES) == len(programs()):
+        assert total - sweep >= 250

@@ -108,7 +108,19 @@ def docs(root, *_):
         return [] if f.read() == made else ["docs/calls.md is old; preload/calls.py docs preload/calls.def > docs/calls.md"]
 
 
-RULES = {f.__name__: f for f in (layering, exports, bound_past_us, stack_symbols, stack_globals, docs)}
+def states(root, *_):
+    """each test that states.def names exists, and docs/rfc/rfc9293-states.md is what it says"""
+    sys.path.insert(0, os.path.join(root, "tests/unit"))
+    import states as table
+    known = table.known_tests(root)
+    bad = [f"states.def names {r[5]}, which is no test" for r in table.read(root)["ROW"] if len(r) > 5 and r[5] and r[5] not in known]
+    with open(os.path.join(root, "docs/rfc/rfc9293-states.md"), encoding="utf-8") as f:
+        if f.read() != table.page(root):
+            bad.append("docs/rfc/rfc9293-states.md is old; tests/unit/states.py . > docs/rfc/rfc9293-states.md")
+    return bad
+
+
+RULES = {f.__name__: f for f in (layering, exports, bound_past_us, stack_symbols, stack_globals, docs, states)}
 bad = RULES[sys.argv[1]](*sys.argv[2:])
 print("\n".join(bad))
 sys.exit(bool(bad))

@@ -14,8 +14,14 @@
  *                          PSH likewise
  *   silence                we have sent nothing
  *   < icmp TYPE CODE seq N [mtu N]     an error about a segment of ours
+ *   < arp reply|who-has|claim          the peer's answer, its question about us, its claim to our address
+ *   > arp reply|who-has|announce       ours
  *   [NAME:] CALL [= RESULT]    a socket call; RESULT a number or an errno's name, else success. NAME: which socket,
  *                          see below
+ *
+ * Words for the peer's segments only: opt HEX (octets of options as they are, padded with zeros), off N (data offset, in
+ * words), gso N (a super-frame of segments of N octets), badsum (wrong checksum), short N (the IP packet ends N octets
+ * early). For both: urg N (urgent pointer), tos N.
  *
  * Every frame we send must be met by a ">" line before the next packet, call or end. Sequence numbers are relative to
  * the initial ones of each side (the SYN has 0). Octets of payload are a function of their number and checked.
@@ -23,7 +29,9 @@
  * Calls: socket; bind PORT; listen PORT [BACKLOG] (socket l); connect [PORT] (socket c); accept [NAME] (from l, to c
  * unless named); write N [more]; read N (result: octets; 0 at the end); close; shutdown rd|wr|rdwr; set OPTION VALUE;
  * state NAME; poll BIT...; error NAME; sockets N (connections in being); timewaits N; requests N; sysctl NAME VALUE
- * (first lines only); peer_iss N; forget (the next SYN of ours has a new initial number)
+ * (first lines only); no_neighbour (first lines only: the peer's station must be asked for); peer_iss N; forget (the
+ * next SYN of ours has a new initial number); counter NAME N and drop NAME N (rows of counters.def and drops.def);
+ * info FIELD N (tcp_info(), times in us); disconnect; peek N; readable N; waiting N
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -44,10 +52,11 @@ enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32, ECE = 64, CWR = 1
 
 struct seg { /* as read from a line or from a frame; present: which fields are there */
 	unsigned flags;
-	uint32_t seq, len, ack, win, mss, wscale, tsval, tsecr, sack[8];
-	unsigned n_sack;
-	bool has_ack, has_win, has_mss, has_wscale, sackok, has_ts, has_ecr, has_peer;
+	uint32_t seq, len, ack, win, mss, wscale, tsval, tsecr, sack[8], urg, tos, off, gso, short_by;
+	unsigned n_sack, n_raw;
+	bool has_ack, has_win, has_mss, has_wscale, sackok, has_ts, has_ecr, has_peer, has_urg, has_tos, badsum;
 	uint16_t peer;
+	uint8_t raw[40];
 };
 
 struct out_frame {
@@ -55,6 +64,7 @@ struct out_frame {
 	uint16_t our_port, peer_port;
 	struct seg seg; /* absolute numbers */
 	bool payload_ok;
+	const char *arp; /* what an ARP packet says, else NULL */
 	char text[200];
 };
 
@@ -73,7 +83,7 @@ struct sock {
 struct player {
 	const char *file;
 	int line;
-	bool verbose, failed;
+	bool verbose, failed, no_neighbour;
 	struct stack *st;
 	struct stack_sysctl ctl;
 	usec_t now, start, mark; /* mark: time of the last line */
@@ -225,6 +235,26 @@ static void options_read(const uint8_t *o, uint32_t len, struct seg *s)
 	}
 }
 
+static void arp_read(struct player *p, const uint8_t *b, uint32_t len)
+{
+	struct out_frame *o = &p->out[p->n_out];
+	const uint8_t *a = b + 14;
+
+	if (len < 42 || get32(a) != 0x00010800 || get16(a + 4) != 0x0604) {
+		fail(p, "a malformed ARP packet was sent");
+		return;
+	}
+	*o = (struct out_frame){ .at = p->now };
+	if (get16(a + 6) == 2)
+		o->arp = "reply";
+	else
+		o->arp = get32_raw(a + 24) == OUR_IP ? "announce" : "who-has";
+	snprintf(o->text, sizeof(o->text), "arp %s", o->arp);
+	p->n_out++;
+	if (p->verbose)
+		printf("%10.3f > %s\n", (double)(p->now - p->start) / 1000, o->text);
+}
+
 /* A frame of ours, flat, behind the virtio-net header. */
 static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 {
@@ -234,6 +264,10 @@ static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 	struct ipaddr src = ipaddr_v4(get32_raw(ip + 12)), dst = ipaddr_v4(get32_raw(ip + 16));
 	struct peer *pe;
 
+	if (get16(b + 12) == 0x0806) {
+		arp_read(p, b, len);
+		return;
+	}
 	if (get16(b + 12) != 0x0800 || ip[9] != 6 || len != l4_len + 34 || off < 20 || off > l4_len ||
 	    csum_fold(csum_add(0, ip, 20)) != 0xffff ||
 	    csum_fold(csum_add(csum_pseudo(&src, &dst, 6, l4_len), t, l4_len)) != 0xffff) {
@@ -249,6 +283,8 @@ static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 				 .seg = { .flags = t[13], .seq = get32(t + 4), .ack = get32(t + 8),
 					 .win = get16(t + 14),
 					  .len = l4_len - off } };
+	o->seg.urg = get16(t + 18);
+	o->seg.tos = ip[1];
 	options_read(t + 20, off - 20, &o->seg);
 	pe = peer_of(p, o->peer_port);
 	pe->our_port = o->our_port;
@@ -332,6 +368,17 @@ static unsigned flags_read(struct player *p, const char *w)
 	return f;
 }
 
+static unsigned hex_read(struct player *p, const char *w, uint8_t *ret_b, unsigned max)
+{
+	unsigned n = 0, v;
+
+	for (; w && *w && n < max && sscanf(w, "%2x", &v) == 1 && w[1]; w += 2)
+		ret_b[n++] = (uint8_t)v;
+	if (!w || *w || n == 0)
+		fail(p, "octets in hexadecimal digits are missing");
+	return n;
+}
+
 /* Words from @i on; numbers stay relative. */
 static struct seg seg_parse(struct player *p, int i)
 {
@@ -361,6 +408,20 @@ static struct seg seg_parse(struct player *p, int i)
 			s.sackok = true;
 		else if (!strcmp(w, "peer"))
 			s.has_peer = true, s.peer = (uint16_t)need_number(p, ++i);
+		else if (!strcmp(w, "urg"))
+			s.has_urg = true, s.urg = need_number(p, ++i);
+		else if (!strcmp(w, "tos"))
+			s.has_tos = true, s.tos = need_number(p, ++i);
+		else if (!strcmp(w, "off"))
+			s.off = need_number(p, ++i);
+		else if (!strcmp(w, "gso"))
+			s.gso = need_number(p, ++i);
+		else if (!strcmp(w, "short"))
+			s.short_by = need_number(p, ++i);
+		else if (!strcmp(w, "badsum"))
+			s.badsum = true;
+		else if (!strcmp(w, "opt"))
+			s.n_raw = hex_read(p, p->word[++i], s.raw, sizeof(s.raw));
 		else if (!strcmp(w, "ts")) {
 			s.has_ts = true;
 			s.tsval = need_number(p, ++i);
@@ -417,19 +478,27 @@ static uint32_t options_write(const struct seg *s, const struct peer *pe, uint8_
 	}
 	while ((o - from) % 4)
 		*o++ = 1;
+	memcpy(o, s->raw, s->n_raw);
+	memset(o + s->n_raw, 0, -s->n_raw % 4u);
+	o += (s->n_raw + 3) / 4 * 4;
 	return (uint32_t)(o - from);
 }
 
-static void inject(struct player *p, uint8_t proto, uint32_t l4_len, uint8_t *b)
+static void inject(struct player *p, uint8_t proto, uint32_t l4_len, uint8_t *b, const struct seg *s)
 {
 	uint8_t *ip = b + 14;
 	struct frame f = { .data = b, .len = 34 + l4_len };
 
+	if (s && s->gso) {
+		f.vnet.gso_type = VNET_GSO_TCPV4;
+		f.vnet.gso_size = (uint16_t)s->gso;
+	}
 	memcpy(b, our_mac, 6);
 	memcpy(b + 6, peer_mac, 6);
 	put16(b + 12, 0x0800);
 	memset(ip, 0, 20);
 	ip[0] = 0x45;
+	ip[1] = (uint8_t)(s ? s->tos : 0);
 	put16(ip + 2, (uint16_t)(20 + l4_len));
 	ip[8] = 64;
 	ip[9] = proto;
@@ -446,7 +515,7 @@ static void peer_sends(struct player *p)
 	uint8_t *t = b + 34;
 	struct seg s = seg_parse(p, 1);
 	struct peer *pe = peer_of(p, s.peer);
-	uint32_t hdr;
+	uint32_t hdr, len;
 	struct ipaddr src = ipaddr_v4(PEER_IP), dst = ipaddr_v4(OUR_IP);
 
 	if (p->failed)
@@ -458,15 +527,19 @@ static void peer_sends(struct player *p)
 	if (s.flags & ACK)
 		put32(t + 8, s.ack + (pe->iss_known ? pe->our_iss : 0));
 	hdr = 20 + options_write(&s, pe, t + 20);
-	t[12] = (uint8_t)(hdr / 4 << 4);
+	t[12] = (uint8_t)((s.off ? s.off : hdr / 4) << 4);
 	t[13] = (uint8_t)s.flags;
 	put16(t + 14, (uint16_t)s.win);
+	put16(t + 18, (uint16_t)s.urg);
 	for (uint32_t i = 0; i < s.len; i++)
 		t[hdr + i] = pattern(s.seq + !!(s.flags & SYN) + i);
-	put16_raw(t + 16, (uint16_t)~csum_fold(csum_add(csum_pseudo(&src, &dst, 6, hdr + s.len), t, hdr + s.len)));
+	len = hdr + s.len > s.short_by ? hdr + s.len - s.short_by : 0;
+	put16_raw(t + 16, (uint16_t)~csum_fold(csum_add(csum_pseudo(&src, &dst, 6, len), t, len)));
+	if (s.badsum)
+		t[17] ^= 1;
 	if (p->verbose)
 		printf("%10.3f < line %d\n", (double)(p->now - p->start) / 1000, p->line);
-	inject(p, 6, hdr + s.len, b);
+	inject(p, 6, len, b, &s);
 }
 
 static void peer_sends_icmp(struct player *p)
@@ -494,7 +567,30 @@ static void peer_sends_icmp(struct player *p)
 	put16(q + 22, pe->port);
 	put32(q + 24, seq + pe->our_iss);
 	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(0, h, 36)));
-	inject(p, 1, 36, b);
+	inject(p, 1, 36, b, NULL);
+}
+
+static void peer_sends_arp(struct player *p)
+{
+	uint8_t b[60] = { 0 }, *a = b + 14;
+	const char *what = p->n_words > 2 ? p->word[2] : "";
+	bool claim = !strcmp(what, "claim"), reply = !strcmp(what, "reply");
+	struct frame f = { .data = b, .len = 60 };
+
+	if (!claim && !reply && strcmp(what, "who-has") != 0)
+		fail(p, "arp \"%s\"?", what);
+	if (reply)
+		memcpy(b, our_mac, 6);
+	else
+		memset(b, 0xff, 6);
+	memcpy(b + 6, peer_mac, 6);
+	put16(b + 12, 0x0806);
+	memcpy(a, (uint8_t[]){ 0, 1, 8, 0, 6, 4, 0, reply ? 2 : 1 }, 8);
+	memcpy(a + 8, peer_mac, 6);
+	put32_raw(a + 14, claim ? OUR_IP : PEER_IP);
+	put32_raw(a + 24, OUR_IP);
+	stack_input(p->st, &f, p->now);
+	drain(p);
 }
 
 static bool seg_match(const struct seg *want, const struct seg *got, const struct peer *pe)
@@ -514,6 +610,8 @@ static bool seg_match(const struct seg *want, const struct seg *got, const struc
 		return false;
 	if (want->n_sack && want->n_sack != got->n_sack)
 		return false;
+	if ((want->has_urg && want->urg != got->urg) || (want->has_tos && want->tos != got->tos))
+		return false;
 	for (unsigned i = 0; i < 2 * want->n_sack; i++)
 		if (want->sack[i] != got->sack[i] - pe->iss)
 			return false;
@@ -522,7 +620,8 @@ static bool seg_match(const struct seg *want, const struct seg *got, const struc
 
 static void we_sent(struct player *p)
 {
-	struct seg want = seg_parse(p, 1);
+	bool arp = p->n_words > 2 && !strcmp(p->word[1], "arp");
+	struct seg want = arp ? (struct seg){ 0 } : seg_parse(p, 1);
 	struct out_frame *o = &p->out[p->next_out];
 
 	if (p->failed)
@@ -533,7 +632,11 @@ static void we_sent(struct player *p)
 		return;
 	}
 	p->next_out++;
-	if (o->peer_port != want.peer)
+	if (arp != !!o->arp || (arp && strcmp(o->arp, p->word[2]) != 0))
+		fail(p, "sent instead: %s", o->text);
+	else if (arp)
+		return;
+	else if (o->peer_port != want.peer)
 		fail(p, "sent to port %u, not %u: %s", o->peer_port, want.peer, o->text);
 	else if (!seg_match(&want, &o->seg, peer_of(p, o->peer_port)))
 		fail(p, "sent instead: %s", o->text);
@@ -594,6 +697,24 @@ static long do_write(struct player *p, struct sock *s, uint32_t n, bool more)
 	return done;
 }
 
+static long do_peek(struct player *p, struct sock *s, uint32_t n)
+{
+	struct iovec iov[16];
+	int k;
+	ptrdiff_t r = tcp_recv_begin(p->st, s->tcb, 0, n, iov, 16, &k);
+	uint32_t at = (uint32_t)s->received;
+
+	if (r < 0)
+		return (long)r;
+	for (int i = 0; r > 0 && i < k; i++)
+		for (size_t j = 0; j < iov[i].iov_len; j++)
+			if (((uint8_t *)iov[i].iov_base)[j] != pattern(++at))
+				fail(p, "octet %u peeked is wrong", at);
+	if (r > 0)
+		tcp_recv_done(p->st, s->tcb, 0, p->now);
+	return (long)r;
+}
+
 static long do_read(struct player *p, struct sock *s, uint32_t n)
 {
 	struct iovec iov[16];
@@ -648,6 +769,20 @@ static long do_set(struct player *p, struct sock *s, const char *opt, uint32_t v
 		o->rcvbuf_bytes = v, o->rcvbuf_locked = 1, id = TCP_OPT_RCVBUF;
 	else if (!strcmp(opt, "sndbuf"))
 		o->sndbuf_bytes = v, o->sndbuf_locked = 1, id = TCP_OPT_SNDBUF;
+	else if (!strcmp(opt, "syncnt"))
+		o->syncnt = (int32_t)v;
+	else if (!strcmp(opt, "defer_accept"))
+		o->defer_accept_s = (int32_t)v;
+	else if (!strcmp(opt, "window_clamp"))
+		o->window_clamp_bytes = v;
+	else if (!strcmp(opt, "rcvlowat"))
+		o->rcvlowat_bytes = (int32_t)v;
+	else if (!strcmp(opt, "notsent_lowat"))
+		o->notsent_lowat_bytes = v;
+	else if (!strcmp(opt, "tos"))
+		o->tos = (uint8_t)v;
+	else if (!strcmp(opt, "cc"))
+		o->cc = (uint8_t)v, id = TCP_OPT_CC;
 	else
 		fail(p, "option \"%s\"?", opt);
 	tcp_opt_changed(p->st, s->tcb, id, p->now);
@@ -711,6 +846,49 @@ static void check_count(struct player *p, const char *what, uint32_t want)
 		fail(p, "%u %s, not %u", got, what, want);
 }
 
+/* counter NAME N, drop NAME N */
+static void check_row(struct player *p)
+{
+	bool drop = !strcmp(p->word[0], "drop");
+	const char *const *names = drop ? stack_drop_names : stack_counter_names;
+	const uint64_t *row = drop ? stack_drops(p->st) : stack_counters(p->st);
+	unsigned n = drop ? DROP_N : CNT_N, i = 0;
+	uint32_t want = need_number(p, 2);
+
+	if (p->n_words < 3)
+		return;
+	while (i < n && strcmp(names[i], p->word[1]) != 0)
+		i++;
+	if (i == n)
+		fail(p, "%s \"%s\"?", p->word[0], p->word[1]);
+	else if (row[i] != want)
+		fail(p, "%s is %llu, not %u", names[i], (unsigned long long)row[i], want);
+}
+
+static void check_info(struct player *p, const struct sock *s, const char *field, uint32_t want)
+{
+	struct tcp_info_view v;
+	uint64_t got = 0;
+	bool known = true;
+
+	tcp_info(p->st, s->tcb, &v);
+#define F(f) else if (!strcmp(field, #f)) got = v.f
+	if (!strcmp(field, "state"))
+		got = v.state;
+	F(ca_state); F(retransmits); F(probes); F(backoff); F(options); F(snd_wscale); F(rcv_wscale); F(rto_us); F(ato_us);
+	F(snd_mss); F(rcv_mss); F(unacked); F(sacked); F(lost); F(retrans); F(pmtu); F(rtt_us); F(snd_ssthresh);
+	F(snd_cwnd); F(advmss); F(reordering); F(total_retrans); F(min_rtt_us); F(snd_wnd); F(rcv_wnd); F(bytes_acked);
+	F(bytes_received); F(bytes_sent); F(bytes_retrans); F(segs_in); F(segs_out); F(data_segs_in); F(data_segs_out);
+	F(notsent_bytes); F(dsack_dups); F(reord_seen); F(rcv_ooopack); F(backlog); F(backlog_max);
+#undef F
+	else
+		known = false;
+	if (!known)
+		fail(p, "field \"%s\"?", field);
+	else if (got != want)
+		fail(p, "%s is %llu, not %u", field, (unsigned long long)got, want);
+}
+
 static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 {
 	static const struct { const char *name; size_t off; size_t size; } ctl[] = {
@@ -718,6 +896,8 @@ static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 		CTL(tcp_syn_retries), CTL(tcp_synack_retries), CTL(tcp_retries2), CTL(tcp_orphan_retries), CTL(tcp_fin_timeout_s),
 		CTL(tcp_max_syn_backlog), CTL(somaxconn), CTL(tcp_max_orphans), CTL(tcp_max_tw_buckets), CTL(tcp_init_cwnd),
 		CTL(tcp_timewait_us), CTL(tcp_sack), CTL(tcp_timestamps), CTL(tcp_window_scaling), CTL(tcp_challenge_ack_limit),
+		CTL(tcp_keepalive_time_s), CTL(tcp_keepalive_intvl_s), CTL(tcp_keepalive_probes), CTL(tcp_retries1),
+		CTL(ip_default_ttl), CTL(tcp_congestion),
 #undef CTL
 	};
 
@@ -786,6 +966,14 @@ static long call(struct player *p, struct sock *s, const char *name, int i)
 		return do_write(p, s, need_number(p, i), i + 1 < p->n_words && !strcmp(p->word[i + 1], "more"));
 	if (!strcmp(name, "read"))
 		return do_read(p, s, need_number(p, i));
+	if (!strcmp(name, "peek"))
+		return do_peek(p, s, need_number(p, i));
+	if (!strcmp(name, "disconnect"))
+		return tcp_disconnect(p->st, s->tcb, p->now);
+	if (!strcmp(name, "readable"))
+		return (long)tcp_readable_bytes(s->tcb);
+	if (!strcmp(name, "waiting"))
+		return (long)tcp_unacked_bytes(s->tcb);
 	if (!strcmp(name, "close")) {
 		t = s->tcb;
 		s->tcb = NULL;
@@ -800,6 +988,8 @@ static long call(struct player *p, struct sock *s, const char *name, int i)
 		check_state(p, s, arg);
 	else if (!strcmp(name, "poll"))
 		check_poll(p, s, i);
+	else if (!strcmp(name, "info"))
+		check_info(p, s, arg, need_number(p, i + 1));
 	else if (!strcmp(name, "error"))
 		return -tcp_error_take(s->tcb);
 	else
@@ -838,7 +1028,7 @@ static void call_line(struct player *p)
 			fail(p, "%s gives %s, not %s", name, result_name(r, buf), want);
 		return;
 	}
-	if (!strcmp(name, "write") || !strcmp(name, "read"))
+	if (!strcmp(name, "write") || !strcmp(name, "read") || !strcmp(name, "peek"))
 		expected = (long)need_number(p, i);
 	if (!strcmp(name, "connect"))
 		expected = -EINPROGRESS;
@@ -866,8 +1056,9 @@ static void stack_begin(struct player *p)
 	cfg.dev.mtu_bytes = 1500;
 	cfg.dev.gso_max_bytes = 65535;
 	p->st = stack_init(&cfg, p->now);
-	if (!p->st || stack_addr_add(p->st, ipaddr_v4(OUR_IP), 24) < 0 ||
-	    stack_neigh_add(p->st, ipaddr_v4(PEER_IP), peer_mac) < 0)
+	if (!p->st || stack_addr_add(p->st, ipaddr_v4(OUR_IP), 24) < 0)
+		abort();
+	if (!p->no_neighbour && stack_neigh_add(p->st, ipaddr_v4(PEER_IP), peer_mac) < 0)
 		abort();
 }
 
@@ -885,6 +1076,10 @@ static void play_words(struct player *p)
 	if (p->failed)
 		return;
 	if (!p->st) {
+		if (!strcmp(p->word[0], "no_neighbour")) {
+			p->no_neighbour = true;
+			return;
+		}
 		if (!strcmp(p->word[0], "sysctl")) {
 			if (p->n_words != 3 || !sysctl_set(p, p->word[1], need_number(p, 2)))
 				fail(p, "sysctl?");
@@ -903,6 +1098,8 @@ static void play_words(struct player *p)
 	nothing_left(p);
 	if (!strcmp(p->word[0], "<") && p->n_words > 1 && !strcmp(p->word[1], "icmp"))
 		peer_sends_icmp(p);
+	else if (!strcmp(p->word[0], "<") && p->n_words > 1 && !strcmp(p->word[1], "arp"))
+		peer_sends_arp(p);
 	else if (!strcmp(p->word[0], "<"))
 		peer_sends(p);
 	else if (!strcmp(p->word[0], "peer_iss"))
@@ -911,6 +1108,8 @@ static void play_words(struct player *p)
 		peer_of(p, p->peer_port)->iss_known = false;
 	else if (!strcmp(p->word[0], "sockets") || !strcmp(p->word[0], "timewaits") || !strcmp(p->word[0], "requests"))
 		check_count(p, p->word[0], need_number(p, 1));
+	else if (!strcmp(p->word[0], "counter") || !strcmp(p->word[0], "drop"))
+		check_row(p);
 	else if (strcmp(p->word[0], "silence") != 0)
 		call_line(p);
 }

@@ -42,6 +42,7 @@ __attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
 long saw(const char *what, long r);
 /** must() - ends the program with a line where r is negative: what is not what is tested */
 long must(const char *what, long r);
+int control_fd(void); /* of tell() and await(), to wait for it and something else */
 void tell(char letter);
 void await(char letter);
 int peer_connect(void);			/* blocking connection to the server */

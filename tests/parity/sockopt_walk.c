@@ -91,14 +91,14 @@ static void table_one(int fd, const char *text, int level, int name, long value)
 
 static void table(int fd)
 {
-	enum { INT, BOOL, NONE };
+	enum { INT, BOOL };
 
 	say("-- table");
 #define GET 0
 #define SET 1
 #define GETSET 1
 #define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                  \
-	if (kind != NONE && access) {                                                                                      \
+	if (access) {                                                                                      \
 		table_one(fd, #name, level, name, kind == INT ? (long)(lowest) - 1 : -1);             \
 		table_one(fd, #name, level, name, (long)(highest) + 1);                                              \
 		table_one(fd, #name, level, name, highest);                                                          \

@@ -117,22 +117,30 @@ static inline size_t stack_send(struct stack *st, struct tcb *t, const uint8_t *
 	return put;
 }
 
+static inline void peer_echo(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint8_t buf[CHUNK];
+	size_t n;
+
+	while ((n = peer_take(st, t, buf, now)))
+		stack_send(st, t, buf, n, now);
+}
+
 static inline void peer_events(struct stack *st, usec_t now)
 {
 	struct stack_event ev;
-	uint8_t buf[CHUNK];
 
 	while (stack_event(st, &ev)) {
 		struct endpoint local;
 		struct tcb *t;
-		size_t n;
 
 		tcp_local(ev.tcb, &local);
 		if (tcp_state(ev.tcb) == TCPS_LISTEN) {
 			while (!tcp_accept(st, ev.tcb, &t)) {
 				tcp_opts(t)->nodelay = 1;
 				tcp_set_user(t, 1);
-				stack_event_post(st, &t->ev, TCP_EV_IN);
+				if (local.port == ECHO_PORT)
+					peer_echo(st, t, now);
 			}
 			continue;
 		}
@@ -142,8 +150,7 @@ static inline void peer_events(struct stack *st, usec_t now)
 			tcp_set_user(ev.tcb, 3);
 			atomic_fetch_add(&shared->peer_established, 1);
 		}
-		while ((n = peer_take(st, ev.tcb, buf, now)))
-			stack_send(st, ev.tcb, buf, n, now);
+		peer_echo(st, ev.tcb, now);
 	}
 }
 

@@ -72,7 +72,7 @@ struct pseg {
 struct psend {
 	uint32_t flags, seq, ack, len, wnd, ts_val, ts_ecr, gso;
 	bool abs, no_wnd_default, wnd0;
-	uint16_t sport, dport;
+	uint16_t sport, dport, urg;
 	uint8_t tos;
 	struct sack_block sack[4];	/* relative */
 	unsigned n_sack;
@@ -167,7 +167,7 @@ static inline void peer_sends_(struct rig *r, struct psend s)
 	uint32_t wnd = s.wnd0 ? 0 : s.wnd ? s.wnd : r->peer_wnd;
 	struct frame fr = { .data = f };
 
-	memset(f, 0, 54);
+	memset(f, 0, 54); /* all of the fixed headers */
 	memcpy(f, rig_mac[0], 6);
 	memcpy(f + 6, rig_mac[1], 6);
 	f[12] = 8;
@@ -180,6 +180,8 @@ static inline void peer_sends_(struct rig *r, struct psend s)
 	t[13] = (uint8_t)s.flags;
 	t[14] = (uint8_t)(wnd >> 8);
 	t[15] = (uint8_t)wnd;
+	t[18] = (uint8_t)(s.urg >> 8);
+	t[19] = (uint8_t)s.urg;
 	if (s.opt) {
 		memcpy(t + n, s.opt, s.opt_len);
 		n += s.opt_len;

@@ -213,23 +213,6 @@ TEST(source_routes_and_wrong_options_dropped)
 	cr_assert_eq(fake_tcp.n_input, 0);
 }
 
-TEST(fragments_dropped_and_counted)
-{
-	lower_start(false);
-	frame_tcp(PEER, US, 8);
-	put16(lower_in + 20, 0x2000);
-	ip_checksum_set();
-	feed();
-	put16(lower_in + 20, 0x0001);
-	ip_checksum_set();
-	feed();
-	put16(lower_in + 20, 0x4000); /* DF alone is no fragment */
-	ip_checksum_set();
-	feed();
-	cr_assert_eq(stack_counters(st)[CNT_IpReasmFails], 2);
-	cr_assert_eq(fake_tcp.n_input, 1);
-}
-
 /* ---- ICMP ---- */
 
 static uint8_t *frame_icmp(uint8_t type, uint8_t code, uint32_t len)

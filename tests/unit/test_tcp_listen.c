@@ -123,6 +123,7 @@ Test(tcp_listen, syn_flood_drops_the_oldest_and_serves_the_quick)
 
 	stack_sysctl_default(&ctl);
 	ctl.tcp_max_syn_backlog = 100;
+	ctl.tcp_syncookies = 0;
 	r = rig_new(.ctl = &ctl);
 	rig_listen(&r);
 	for (uint32_t i = 0; i < 5000; i++) {

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kopt.c - socket options that mean nothing to the stack, exactly as the kernel has them
+ *
+ * Theory of operation
+ *
+ * Most options of a TCP socket are for devices, queues, filters, datagrams: a private socket has no use for them, but a
+ * program may set them, read them back, and be told what is wrong with a length, a value, a privilege. Only the kernel knows
+ * all that for the kernel at hand. So it is asked: on a socket made for the question, never bound or connected and closed
+ * at once, on which what was set before is first set again. What it took is kept with the file (struct kopt) in order, is
+ * inherited by accepted connections, and found again by every process that shares the file.
+ *
+ * A few of them do mean something to us (control data, addresses, ports): effect() looks at what the kernel made of the
+ * value. This costs some microseconds, for options that are set once in a life; those that matter have rows of their own
+ * (sockopts.def) and never come here.
+ */
+#include <linux/tcp.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+#include "sock_priv.h"
+
+#define SO_TIMESTAMP_FIRST   29 /* SO_TIMESTAMP_OLD; linux-libc-dev of Debian 12 lacks some of these */
+#define O_TIMESTAMPNS_OLD    35
+#define O_TIMESTAMP_NEW	     63
+#define O_TIMESTAMPNS_NEW    64
+#define O_SNDBUFFORCE	     32
+#define O_RCVBUFFORCE	     33
+#define O_IP_LOCAL_PORT_RANGE 51
+#define O_IPV6_TRANSPARENT   75
+#define O_IPV6_FREEBIND	     78
+#define O_TCP_INQ	     36
+#define O_TCP_AO_REPAIR	     42
+#define BUF_MOST	     (INT32_MAX / 2)
+
+/* ---- what was set before (shard lock) ---- */
+
+static struct kopt **kopt_find(struct file *f, int level, int name)
+{
+	struct kopt **at = &f->kopts;
+
+	while (*at && ((*at)->level != level || (*at)->name != name))
+		at = &(*at)->next;
+	return at;
+}
+
+/* At the end: of options that exclude one another the last one counts. */
+static int kopt_keep(struct file *f, const struct kopt *k)
+{
+	struct kopt **at = kopt_find(f, k->level, k->name), *old = *at;
+
+	if (old)
+		*at = old->next;
+	else
+		old = slab_alloc(&host->kopts);
+	if (!old)
+		return -ENOBUFS;
+	*old = *k;
+	old->owner = file_handle(f);
+	old->next = NULL;
+	while (*at)
+		at = &(*at)->next;
+	*at = old;
+	return 0;
+}
+
+int kopt_inherit(struct file *to, const struct file *from)
+{
+	for (const struct kopt *k = from->kopts; k; k = k->next)
+		if (kopt_keep(to, k))
+			return -ENOBUFS;
+	to->stamp = from->stamp;
+	to->inq = from->inq;
+	return 0;
+}
+
+/* ---- asking ---- */
+
+/* The n-th option that was kept. Lock held at entry and return. */
+static bool kopt_nth(const struct file *f, int n, struct kopt *ret)
+{
+	const struct kopt *k = f->kopts;
+
+	while (k && n-- > 0)
+		k = k->next;
+	if (k)
+		*ret = *k;
+	return k != NULL;
+}
+
+/* A socket of the kernel as this one would be. Lock and file held at entry; lock not held at return. -errno */
+static int stand_in(struct op *op)
+{
+	int fd, n = 0;
+	struct kopt k;
+
+	op_hold(op);
+	shard_unlock(op->t);
+	fd = (int)kernel_result(libc_next.socket(op->f->family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+	if (fd < 0)
+		return fd == -EMFILE || fd == -ENFILE ? -ENOBUFS : fd;
+	for (bool more = true; more; n++) {
+		shard_lock(op->t);
+		more = kopt_nth(op->f, n, &k);
+		shard_unlock(op->t);
+		if (more)
+			libc_next.setsockopt(fd, k.level, k.name, k.val, k.len);
+	}
+	return fd;
+}
+
+/* ---- what means something to us after all ---- */
+
+enum { STAMP_OFF, STAMP_US = 1, STAMP_NS, STAMP_US_NEW, STAMP_NS_NEW };
+
+static void effect_buf(struct op *op, int value, bool snd)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+	uint32_t n = value < 0 ? 0 : value > BUF_MOST ? BUF_MOST : (uint32_t)value, least = snd ? 4608 : 2304;
+
+	*(snd ? &o->sndbuf_bytes : &o->rcvbuf_bytes) = n * 2 < least ? least : n * 2;
+	*(snd ? &o->sndbuf_locked : &o->rcvbuf_locked) = 1;
+	tcp_opt_changed(own_stack(), op->f->tcb, snd ? TCP_OPT_SNDBUF : TCP_OPT_RCVBUF, op->t->now);
+}
+
+static void effect_socket(struct op *op, int name, int given)
+{
+	static const struct {
+		int name;
+		uint8_t stamp;
+	} stamps[] = { { SO_TIMESTAMP_FIRST, STAMP_US }, { O_TIMESTAMPNS_OLD, STAMP_NS }, { O_TIMESTAMP_NEW, STAMP_US_NEW },
+		       { O_TIMESTAMPNS_NEW, STAMP_NS_NEW } };
+
+	for (size_t i = 0; i < sizeof(stamps) / sizeof(*stamps); i++)
+		if (stamps[i].name == name)
+			op->f->stamp = given ? stamps[i].stamp : STAMP_OFF;
+	if (name == O_SNDBUFFORCE || name == O_RCVBUFFORCE)
+		effect_buf(op, given, name == O_SNDBUFFORCE);
+}
+
+/* @given: what the program set, @now: what is read afterwards. Shard lock held. */
+static void effect(struct op *op, int level, int name, int given, int now)
+{
+	struct tcp_opts *o = tcp_opts(op->f->tcb);
+
+	if (level == SOL_SOCKET)
+		effect_socket(op, name, given);
+	else if ((level == IPPROTO_IP && name == IP_FREEBIND) || (level == IPPROTO_IPV6 && name == O_IPV6_FREEBIND))
+		o->freebind = (uint8_t)now;
+	else if ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == O_IPV6_TRANSPARENT))
+		o->transparent = (uint8_t)now;
+	else if (level == IPPROTO_IP && name == IP_BIND_ADDRESS_NO_PORT)
+		o->bind_no_port = (uint8_t)now;
+	else if (level == IPPROTO_IP && name == O_IP_LOCAL_PORT_RANGE)
+		o->port_range = (uint32_t)now;
+	else if (level == IPPROTO_TCP && name == O_TCP_INQ)
+		op->f->inq = (uint8_t)now;
+}
+
+/* ---- the two calls ---- */
+
+/* The stand-in is CLOSED. Where the state matters, what the kernel would say in the one this socket is in. Lock held. */
+static int state_refuses(const struct op *op, int level, int name)
+{
+	enum tcp_state s = tcp_state(op->f->tcb);
+
+	if (level != IPPROTO_TCP || s == TCPS_CLOSED)
+		return 0;
+	switch (name) {
+	case TCP_FASTOPEN:
+	case TCP_FASTOPEN_NO_COOKIE:
+		return s == TCPS_LISTEN ? 0 : -EINVAL;
+	case TCP_FASTOPEN_CONNECT:
+		return -EINVAL;
+	case TCP_QUEUE_SEQ:
+		return -EPERM;
+	case O_TCP_AO_REPAIR:
+		return s == TCPS_LISTEN ? -EPERM : 0;
+	default:
+		return 0;
+	}
+}
+
+/* The kernel took the option, on @fd. Lock held at return. */
+static int took(struct op *op, int fd, int level, int name, const void *val, socklen_t len)
+{
+	struct kopt k = { .level = level, .name = name, .len = len };
+	socklen_t now_len = sizeof(int);
+	int given = 0, now = 0, r = 0;
+
+	if (len <= sizeof(k.val) && user_copy(k.val, val, len))
+		r = -EFAULT;
+	memcpy(&given, k.val, len < sizeof(given) ? len : sizeof(given));
+	libc_next.getsockopt(fd, level, name, &now, &now_len);
+	shard_lock(op->t);
+	if (!op->f->tcb || r)
+		return r;
+	effect(op, level, name, given, now);
+	return len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
+}
+
+int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
+{
+	int refused = state_refuses(op, level, name), fd = stand_in(op), r = fd;
+
+	if (fd >= 0)
+		r = (int)kernel_result(libc_next.setsockopt(fd, level, name, val, len));
+	if (refused && (int)len >= (int)sizeof(int))
+		r = refused;
+	if (r < 0)
+		shard_lock(op->t);
+	else
+		r = took(op, fd, level, name, val, len);
+	op_end(op, 0);
+	if (fd >= 0)
+		libc_next.close(fd);
+	return r;
+}
+
+int kopt_note(struct op *op, int fd, int level, int name, const void *val, socklen_t len)
+{
+	op_hold(op);
+	shard_unlock(op->t);
+	return took(op, fd, level, name, val, len);
+}
+
+int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len)
+{
+	int refused = name == O_TCP_AO_REPAIR ? state_refuses(op, level, name) : 0, fd = stand_in(op), r = fd;
+
+	if (fd >= 0) {
+		r = (int)kernel_result(libc_next.getsockopt(fd, level, name, val, len));
+		libc_next.close(fd);
+	}
+	if (refused && r == -ENOPROTOOPT)
+		r = refused;
+	shard_lock(op->t);
+	return (int)op_end(op, r);
+}
