@@ -43,7 +43,8 @@ static bool waiter_new(struct thr *t)
 			s->waiters->prev = &t->waiter->next;
 		s->waiters = t->waiter;
 		t->waiter_index = slab_index(&host->waiters, t->waiter);
-		t->waker = t->slot == SLOT_KEEPER ? &host->keeper.waker : &t->waiter->waker; /* known before the keeper is */
+		/* the keeper is woken by its role, whoever has it, not as a thread: others know no waiter of it */
+		t->waker = t->slot == SLOT_KEEPER ? &host->keeper.waker : &t->waiter->waker;
 		shard_unlock(t);
 		return true;
 	}

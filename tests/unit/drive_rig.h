@@ -93,8 +93,8 @@ static inline size_t peer_take(struct stack *st, struct tcb *t, uint8_t *buf, us
 	}
 	if (r >= 0)
 		tcp_recv_done(st, t, got, now);
-	if (r == 0)
-		tcp_shutdown(st, t, SHUT_WR, now);
+	if (r == 0 || (r < 0 && r != -EAGAIN))
+		tcp_close(st, t, now);
 	return got;
 }
 
@@ -232,6 +232,7 @@ static inline void keeper_start(void)
 	char what = 0;
 
 	config_init(&cfg);
+	strcpy(cfg.pcap, "-"); /* a keeper that records stays who it is; one that changes its user would lose the death signal */
 	cr_assert_eq(bind(lst, (const struct sockaddr *)&any, sizeof(sa_family_t)), 0);
 	cr_assert_eq(listen(lst, 8), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);

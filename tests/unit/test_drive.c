@@ -458,6 +458,12 @@ static void *storm_thread(void *arg)
 	while (io_now() < end) {
 		usec_t us = ping(t, f, seed + n++, PATIENCE_US);
 
+		if (us == USEC_NEVER) {
+			struct endpoint e;
+			tcp_local(f->tcb, &e);
+			fprintf(stderr, "DBG slot %u idx %u n %lu port %u state %s poll %x readable %zu unacked %zu role %lx sleeper %p word %u sl %u lvl %d\n", t->slot, t->waiter_index, n, e.port, tcp_state_name(tcp_state(f->tcb)),
+			tcp_poll(f->tcb), tcp_readable_bytes(f->tcb), tcp_unacked_bytes(f->tcb), host->queue.role, host->queue.sleeper, t->waker->word, t->waker->sleeping, (int)t->role);
+		}
 		worst = us > worst ? us : worst;
 		seed = seed * 1664525 + 1013904223;
 		if (seed >> 28 == 0)
