@@ -167,6 +167,8 @@ struct tcb {
 	uint8_t n_sack_recent, probes, ecn;
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
 	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
+	uint32_t cwnd_used;	/* most in flight since cwnd_at_ms, while the program was what limited us */
+	uint32_t cwnd_at_ms;	/* our clock when cwnd was last full, or last brought down for want of use */
 	uint32_t cwr_end;	/* snd_nxt when cwnd was last reduced for a mark */
 	usec_t pace_at;		/* no frame before, where pace_Bps is set */
 	uint64_t pace_Bps;	/* octets of payload in a second, 0: as fast as windows allow */

@@ -428,6 +428,37 @@ static void idle_restart(const struct stack *st, struct tcb *t, usec_t now)
 }
 
 /**
+ * cwnd_validate() - a window that the program leaves unused is no knowledge about the path any more (RFC 7661)
+ *
+ * As Linux's tcp_cwnd_validate(), which follows RFC 2861 here: each RTO in which cwnd was never full it comes half way
+ * down to what was used, not below the initial window; ssthresh remembers. RFC 7661 would keep it for minutes. Growth
+ * is refused elsewhere (tcp_sack.c). A model of the path needs none of it.
+ */
+static void cwnd_validate(const struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t flight = tcp_flight(t), ms = tcp_ts_clock(now), used = st->ctl.tcp_init_cwnd * t->snd_mss;
+
+	if (t->flags & TF_CWND_LIMITED || (t->cwnd < t->ssthresh && t->cwnd < 2 * flight)) {
+		t->cwnd_used = 0;
+		t->cwnd_at_ms = ms;
+		return;
+	}
+	if (flight > t->cwnd_used)
+		t->cwnd_used = flight;
+	if ((ms - t->cwnd_at_ms) * 1000ull < t->rto_us || !st->ctl.tcp_slow_start_after_idle)
+		return;
+	if (t->cwnd_used > used)
+		used = t->cwnd_used;
+	if (used < t->cwnd && t->ca_state == TCP_CA_OPEN && !(t->flags & TF_NOSPACE) && !t->cc_cell) {
+		if (t->ssthresh < t->cwnd / 4 * 3)
+			t->ssthresh = t->cwnd / 4 * 3;
+		t->cwnd = t->cwnd / 2 + used / 2;
+	}
+	t->cwnd_used = 0;
+	t->cwnd_at_ms = ms;
+}
+
+/**
  * tso_defers() - is it worth waiting for more room, so that one large frame leaves instead of two small ones
  *
  * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must
@@ -524,6 +555,7 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
 		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
 	t->last_snd = now;
+	cwnd_validate(st, t, now);
 	if (t->cc_cell)
 		tcp_cc_ops(t)->sent(t, sent, t->snd_nxt == t->write_seq && room >= len + t->snd_mss, now);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)

@@ -305,6 +305,8 @@ void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
 		t->rcvq_space = t->rcv_space_bytes;
 	t->rcvq_at = now;
 	tcp_sndbuf_expand(st, t);
+	t->cwnd_used = 0;
+	t->cwnd_at_ms = tcp_ts_clock(now);
 	tcp_cc_start(st, t, now);
 	tcp_keep_arm(st, t, now);
 }

@@ -375,6 +375,35 @@ Test(tcp_cc, window_not_used_does_not_grow)
 	cr_assert_eq(r.t->cwnd, cwnd);
 }
 
+/* As Linux: each RTO half way down to what was used, not below the initial window; ssthresh keeps three quarters */
+Test(tcp_cc, window_not_used_comes_down)
+{
+	struct rig r = rig_established();
+	uint32_t cwnd;
+
+	for (uint32_t i = 1; i <= 3; i++) {
+		send_segs(&r, i == 1 ? 10 : i == 2 ? 20 : 30);
+		advance(&r, MSEC(10));
+		peer_sends(&r, .flags = ACK, .ack = r.sent);
+	}
+	cwnd = r.t->cwnd;
+	cr_assert_geq(cwnd, 30000u);
+	for (int i = 0; i < 5; i++) { /* never idle for an RTO */
+		send_segs(&r, 1);
+		advance(&r, MSEC(70));
+		peer_sends(&r, .flags = ACK, .ack = r.sent);
+	}
+	cr_assert_eq(r.t->cwnd, cwnd / 2 + 5000, "%u, was %u", r.t->cwnd, cwnd);
+	cr_assert_geq(r.t->ssthresh, cwnd / 4 * 3);
+	for (int i = 0; i < 60; i++) {
+		send_segs(&r, 1);
+		advance(&r, MSEC(70));
+		peer_sends(&r, .flags = ACK, .ack = r.sent);
+	}
+	cr_assert_lt(r.t->cwnd, 11000u);
+	cr_assert_geq(r.t->cwnd, 9990u);
+}
+
 static uint32_t cwnd_after_idle(usec_t idle, const struct stack_sysctl *ctl, const char *cc)
 {
 	struct rig r = rig_established(.ctl = ctl);
