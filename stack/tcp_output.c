@@ -279,8 +279,13 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 
 	if (zero_window && seq_lt(t->snd_nxt, t->write_seq) && (int32_t)wnd_left > 0) {
 		uint32_t n = unsent < wnd_left ? unsent : wnd_left;
+		uint8_t ecn = t->ecn;
+		bool ok;
 
-		if (!xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now))
+		t->ecn &= ECN_ECHO; /* RFC 3168 6.1.6: neither ECT nor CWR on a probe */
+		ok = xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now);
+		t->ecn = ecn;
+		if (!ok)
 			return false;
 		t->snd_nxt += sent;
 		tcp_tx_note(st, t, now);

@@ -117,6 +117,46 @@ Test(tcp_ecn, only_new_data_is_capable)
 	cr_assert_eq(rig_seg.tos & 3, 0, "not an acknowledgment");
 }
 
+Test(tcp_ecn, window_probe_is_not_capable)
+{
+	struct rig r = passive(2, ECE | CWR, 0, ECE);
+
+	send_segs(&r, 1);
+	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd = 300);
+	app_sends(&r, 2000);
+	expect_silence(&r);
+	advance(&r, SEC(3));
+	expect_data(&r, 1000, 300);
+	cr_assert_eq(rig_seg.tos & 3, 0);
+	peer_sends(&r, .flags = ACK, .ack = 1300, .wnd = 5000);
+	expect_data(&r, 1300, 1000);
+	cr_assert_eq(rig_seg.tos & 3, 2);
+}
+
+Test(tcp_ecn, survives_a_cookie)
+{
+	static struct stack_sysctl ctl;
+	struct rig r;
+	uint8_t o[40];
+	unsigned n = tcp_opt_put_syn(o, 1000, true, true, 7, 7000, 0);
+
+	stack_sysctl_default(&ctl);
+	ctl.tcp_syncookies = 2;
+	for (int asked = 0; asked < 2; asked++) {
+		r = rig_new(.ctl = &ctl, .region_mb = 16);
+		rig_listen(&r);
+		peer_sends(&r, .abs = true, .flags = asked ? SYN | ECE | CWR : SYN, .seq = PEER_ISS, .opt = o, .opt_len = n);
+		cr_assert(take(&r));
+		cr_assert_eq(rig_seg.flags, asked ? SYN | ACK | ECE : SYN | ACK);
+		cr_assert_eq(r.st->requests.in_use, 0u);
+		r.iss = rig_seg.abs_seq;
+		r.peer_ts = 7001;
+		peer_sends(&r, .flags = ACK, .ts_ecr = rig_seg.o.ts_val);
+		cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
+		cr_assert_eq(r.t->ecn, asked ? ECN_OK : 0);
+	}
+}
+
 Test(tcp_ecn, tos_of_the_program_is_kept)
 {
 	struct rig r = passive(2, ECE | CWR, 0, ECE);
