@@ -18,8 +18,7 @@ static void two_hosts(struct sim *s, struct sim_link l)
 	sim_host_add(s, &l, NULL);
 }
 
-/* What all hosts together counted, since the start. */
-static void outcome_take(struct sim *s, struct outcome *o)
+void outcome_take(struct sim *s, struct outcome *o)
 {
 	uint64_t bytes = 0;
 	usec_t end = s->started;
@@ -556,5 +555,33 @@ const struct scenario scenarios[] = {
 	{ "repaired_often", "all derived data made anew every 7 ms under load and loss", repaired_often, 3, false },
 	{ "repair_resets_touched", "repair resets the connection in hand and no other", repair_resets_touched, 1,
 	 false },
+	{ "fair_2_cubic", "two CUBIC flows, 100 Mbit/s, 20 ms, 60 s: kbit/s of all, Jain's index in worst_ms (thousandths)",
+	  cc_fair_2_cubic, 1, false },
+	{ "fair_10_cubic", "ten CUBIC flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_10_cubic, 1, false },
+	{ "fair_2_reno", "two NewReno flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_2_reno, 1, false },
+	{ "fair_2_bbr", "two BBR flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_2_bbr, 1, false },
+	{ "fair_10_bbr", "ten BBR flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_10_bbr, 1, false },
+	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 120 KiB",
+	  cc_fair_10_ecn, 1, false },
+	{ "bbr_clean", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, nothing lost",
+	  cc_bbr_clean, 1, false },
+	{ "bbr_loss_2pct", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, 2 % lost",
+	  cc_bbr_loss_2pct, 3, false },
+	{ "bbr_policed", "20 MiB by BBR through a policer of 20 Mbit/s, bursts of 100 KiB",
+	  cc_bbr_policed, 1, false },
+	{ "cubic_policed", "10 MiB by CUBIC through a policer of 20 Mbit/s, bursts of 100 KiB",
+	  cc_cubic_policed, 1, false },
+	{ "bbr_shallow", "20 MiB by BBR, 100 Mbit/s, 20 ms, queue of 30 KiB",
+	  cc_bbr_shallow, 1, false },
+	{ "ecn_bulk", "20 MiB with ECN, 100 Mbit/s, marked from 100 KiB: not one loss",
+	  cc_ecn_bulk, 1, false },
+	{ "paced_8mbit", "2 MiB paced at 1 MB/s on 100 Mbit/s, queue of 8 KiB: not one loss",
+	  cc_paced_8mbit, 1, false },
+	{ "fill_fat", "200 MiB, 200 Mbit/s, 80 ms round trip: both buffers grow to fill it",
+	  cc_fill_fat, 1, false },
 	{ 0 },
 };

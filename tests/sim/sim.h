@@ -27,6 +27,9 @@ struct sim_link {
 	usec_t reorder_us;
 	uint32_t garble_ppm;	/* several octets wrong, and the device says the checksum is right */
 	usec_t cut_from, cut_to; /* everything is lost in between */
+	uint32_t mark_bytes;	/* frames that find so much in the queue are marked (CE), if their sender is capable; 0: none */
+	uint64_t police_bps;	/* what exceeds it is lost, but for bursts of police_bytes; 0: no policer */
+	uint32_t police_bytes;
 };
 
 struct sim;
@@ -40,7 +43,9 @@ struct sim_host {
 	uint8_t mac[6];
 	struct sim_link link;	/* may be changed at any time */
 	usec_t link_free;	/* when the last frame has left the queue */
-	uint64_t tx_frames, tx_bytes, lost;
+	uint64_t tx_frames, tx_bytes, lost, marked;
+	usec_t queue_max_us;	/* longest time that a frame waited for the rate */
+	uint64_t police_left, police_at; /* bits that may pass now, and when that was so */
 };
 
 /* What a program does; wake() is called after each event of its socket and at its alarm. */
@@ -64,6 +69,8 @@ struct app {
 	uint32_t requests, request_bytes, response_bytes, done;
 	usec_t think_us, asked_at, pause_at_bytes, pause_us, worst_us;
 	bool eof, shut, paused, connected, keep, unchecked; /* unchecked: its octets may be wrong */
+	uint8_t cc;		/* index + 1 of the congestion control, 0: the host's */
+	uint64_t max_pacing_Bps;
 	uint16_t port;
 	struct ipaddr to;
 };
