@@ -153,7 +153,8 @@ static bool rate_allows(struct stack *st, usec_t now)
 	return true;
 }
 
-static void send_error(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t type, uint8_t code, usec_t now)
+static void send_error(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t type, uint8_t code,
+		       usec_t now)
 {
 	struct ip_tx tx = { .src = ip->dst, .dst = ip->src, .proto = IPPROTO_NR_ICMP, .tos = 0xc0 /* RFC 1812 4.3.2.5 */ };
 	const uint8_t none[4] = { 0 };

@@ -110,8 +110,8 @@ static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 
 /* What a SYN says. All but our sequence number, links and timer. */
-static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s,
-		     usec_t now)
+static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip,
+		     const struct tcp_seg *s, usec_t now)
 {
 	r->node.kind = TCP_NODE_REQ;
 	r->timer.kind = TIMER_REQUEST;

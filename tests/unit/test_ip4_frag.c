@@ -31,11 +31,11 @@ static void piece(uint16_t id, uint32_t off, uint32_t len)
 	piece_of(PEER, id, off, len, off + len < whole_len);
 }
 
-static void expect_whole(int n)
+static void expect_whole(unsigned n)
 {
 	uint32_t k = whole_len < sizeof(fake_tcp.l4) ? whole_len : (uint32_t)sizeof(fake_tcp.l4);
 
-	cr_assert_eq(fake_tcp.n_input, n);
+	cr_assert_eq((unsigned)fake_tcp.n_input, n);
 	cr_assert_eq(fake_tcp.ip.l4_len, whole_len);
 	cr_assert_eq(memcmp(fake_tcp.l4, whole, k), 0);
 	cr_assert_eq(st->frags.slab.in_use, 0);
@@ -49,7 +49,7 @@ TEST(pieces_in_any_order_make_the_packet)
 
 	lower_start(false);
 	make(LEN);
-	for (int run = 0; run < 200; run++) {
+	for (unsigned run = 0; run < 200; run++) {
 		uint32_t order[15], step = run % 2 ? 1480 : 400, n = (LEN + step - 1) / step;
 
 		for (uint32_t i = 0; i < n; i++)
@@ -63,7 +63,7 @@ TEST(pieces_in_any_order_make_the_packet)
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t off = order[i] * step;
 
-			cr_assert_eq(fake_tcp.n_input, run);
+			cr_assert_eq((unsigned)fake_tcp.n_input, run);
 			piece((uint16_t)run, off, LEN - off < step ? LEN - off : step);
 		}
 		expect_whole(run + 1);
@@ -207,7 +207,9 @@ TEST(after_thirty_seconds_the_sender_is_told)
 
 TEST(congestion_bits_are_joined)
 {
-	static const struct { uint8_t a, b, is; } ecn[] = { { 2, 2, 2 }, { 2, 3, 3 }, { 3, 2, 3 }, { 0, 0, 0 }, { 0, 2, 0 }, { 0, 3, 0xff }, { 3, 0, 0xff } };
+	static const struct { uint8_t a, b, is; } ecn[] = {
+		{ 2, 2, 2 }, { 2, 3, 3 }, { 3, 2, 3 }, { 0, 0, 0 }, { 0, 2, 0 }, { 0, 3, 0xff }, { 3, 0, 0xff },
+	};
 
 	for (unsigned i = 0; i < sizeof(ecn) / sizeof(ecn[0]); i++) {
 		lower_start(false);

@@ -181,8 +181,10 @@ Test(tcp_robust, window_scale_14_both_ways)
 
 Test(tcp_robust, each_option_in_each_length)
 {
-	static const struct { uint8_t kind, lens[12]; } good[] = { { 2, { 4 } }, { 3, { 3 } }, { 4, { 2 } }, { 5, { 10, 18, 26, 34 } },
-								   { 8, { 10 } }, { 34, { 2, 6, 8, 10, 12, 14, 16, 18 } } };
+	static const struct { uint8_t kind, lens[12]; } good[] = {
+		{ 2, { 4 } }, { 3, { 3 } }, { 4, { 2 } }, { 5, { 10, 18, 26, 34 } }, { 8, { 10 } },
+		{ 34, { 2, 6, 8, 10, 12, 14, 16, 18 } },
+	};
 
 	for (unsigned kind = 2; kind < 256; kind++)
 		for (unsigned len = 0; len < 256; len++)
@@ -224,7 +226,9 @@ Test(tcp_robust, options_cut_at_each_octet)
 
 Test(tcp_robust, syn_with_garbage_options_gets_a_plain_answer)
 {
-	static const uint8_t bad[][8] = { { 2, 0 }, { 2, 1 }, { 3, 255 }, { 8, 3, 1, 1 }, { 255, 8 }, { 1, 1, 1, 1, 1, 1, 1, 8 }, { 2, 3, 5 } };
+	static const uint8_t bad[][8] = {
+		{ 2, 0 }, { 2, 1 }, { 3, 255 }, { 8, 3, 1, 1 }, { 255, 8 }, { 1, 1, 1, 1, 1, 1, 1, 8 }, { 2, 3, 5 },
+	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct rig r = rig_new(.region_mb = 16);
