@@ -227,6 +227,8 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 		trace(h, data, len, " POLICED");
 		return;
 	}
+	if (s->now >= l->spike_from && s->now < l->spike_to && h->link_free < l->spike_to)
+		h->link_free = l->spike_to;
 	if (l->rate_bps) {
 		usec_t waits = h->link_free > at ? h->link_free - at : 0;
 
@@ -237,12 +239,10 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 		}
 		if (l->mark_bytes && waits * l->rate_bps / 8000000 >= l->mark_bytes)
 			mark(h, data, len);
-		if (waits > h->queue_max_us)
-			h->queue_max_us = waits;
 		h->link_free = at + waits + (uint64_t)len * 8000000 / l->rate_bps;
 		at = h->link_free;
 	}
-	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to)) {
+	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to) || (l->lose && l->lose(h, data, len))) {
 		h->lost++;
 		trace(h, data, len, " LOST");
 		return;
@@ -250,7 +250,7 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 	trace(h, data, len, "");
 	at += l->delay_us + (l->jitter_us ? rnd(&s->rnd) % l->jitter_us : 0);
 	if (chance(s, l->reorder_ppm))
-		at += l->reorder_us;
+		at += l->reorder_up_to ? rnd(&s->rnd) % l->reorder_us : l->reorder_us;
 	if (chance(s, l->corrupt_ppm)) /* behind the Ethernet header, whose checksum would have caught it */
 		data[14 + rnd(&s->rnd) % (len - 14)] ^= (uint8_t)(1 << rnd(&s->rnd) % 8);
 	if (chance(s, l->garble_ppm))

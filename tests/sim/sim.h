@@ -18,6 +18,8 @@
 #define SIM_HOSTS_MAX 8
 #define PPM_PERCENT   10000u
 
+struct sim_host;
+
 struct sim_link {
 	uint64_t rate_bps;	/* 0: unlimited */
 	uint32_t queue_bytes;	/* in front of the rate, 0: unlimited; what does not fit is lost */
@@ -25,11 +27,14 @@ struct sim_link {
 	uint32_t loss_ppm, dup_ppm, corrupt_ppm;
 	uint32_t reorder_ppm;	/* frames that take reorder_us longer */
 	usec_t reorder_us;
+	bool reorder_up_to;	/* not all by reorder_us: by anything up to it */
 	uint32_t garble_ppm;	/* several octets wrong, and the device says the checksum is right */
 	usec_t cut_from, cut_to; /* everything is lost in between */
 	uint32_t mark_bytes;	/* frames that find so much in the queue are marked (CE), if their sender is capable; 0: none */
 	uint64_t police_bps;	/* what exceeds it is lost, but for bursts of police_bytes; 0: no policer */
 	uint32_t police_bytes;
+	usec_t spike_from, spike_to; /* the queue (with rate_bps) stands still */
+	bool (*lose)(struct sim_host *h, const uint8_t *data, uint32_t len); /* this one is lost */
 };
 
 struct sim;
@@ -44,8 +49,8 @@ struct sim_host {
 	struct sim_link link;	/* may be changed at any time */
 	usec_t link_free;	/* when the last frame has left the queue */
 	uint64_t tx_frames, tx_bytes, lost, marked;
-	usec_t queue_max_us;	/* longest time that a frame waited for the rate */
 	uint64_t police_left, police_at; /* bits that may pass now, and when that was so */
+	uint64_t lose_mark; /* of link.lose */
 };
 
 /* What a program does; wake() is called after each event of its socket and at its alarm. */

@@ -125,7 +125,7 @@ Test(tcp_ecn, window_probe_is_not_capable)
 	peer_sends(&r, .flags = ACK, .ack = 1000, .wnd = 300);
 	app_sends(&r, 2000);
 	expect_silence(&r);
-	advance(&r, SEC(3));
+	advance(&r, MSEC(250));
 	expect_data(&r, 1000, 300);
 	cr_assert_eq(rig_seg.tos & 3, 0);
 	peer_sends(&r, .flags = ACK, .ack = 1300, .wnd = 5000);
