@@ -15,7 +15,7 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests", "app"))
 
-from harness import PEER, PRIVATE, Net, Nginx, Options, make_file, parse_wrk, sha256_file, wrk_argv  # noqa: E402
+from harness import PEER, PRIVATE, Net, Nginx, Options, make_file, parse_wrk, sha256_file, wait_for, wrk_argv  # noqa: E402
 
 
 class NotSeen(Exception):
@@ -66,6 +66,7 @@ def serve(files, root, mode):
     try:
         ng = Nginx(net, root=root)
         saw("started: " + command(net, "nginx"))
+        wait_for("two workers", lambda: len(ng.workers()) == 2)
         saw("nginx's master is process %d, its workers are %s" % (ng.pid, " and ".join(map(str, ng.workers()))))
         if PRIVATE in net.ip(net.private_ns, "addr"):
             raise NotSeen("the kernel owns %s" % PRIVATE)

@@ -127,6 +127,8 @@ static int format_slabs(struct host *h)
 		rc = slab_init(&h->kopts, &h->region, sizeof(struct kopt), 0);
 	if (!rc)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
+	if (!rc)
+		rc = slab_init(&h->passports, &h->region, sizeof(struct passport), 0);
 	return rc;
 }
 

@@ -77,15 +77,6 @@ static bool role_take(struct thr *t)
 	}
 }
 
-/* Back to the application. @t may have lost the role meanwhile: then nothing changes. */
-static void role_out(struct thr *t)
-{
-	uint64_t mine = role_word(ROLE_WAITING, t->slot, t->waiter_index);
-
-	atomic_compare_exchange_strong(&host->queue.role, &mine, role_word(ROLE_OUT, t->slot, t->waiter_index));
-	t->out_since = t->now;
-}
-
 static bool role_is_mine(const struct thr *t)
 {
 	return host->queue.role == role_word(ROLE_WAITING, t->slot, t->waiter_index);
@@ -130,6 +121,8 @@ void thr_wake_later(struct thr *t, struct waiter *w)
 /* Without the lock: a waiter freed meanwhile only costs a needless wake-up, its memory stays. */
 static void wakes_send(struct thr *t)
 {
+	if (t->n_sigios)
+		sigio_send(t);
 	if (!t->n_wakes)
 		return;
 	for (unsigned i = 0; i < t->n_wakes; i++)
@@ -155,6 +148,19 @@ void keeper_want(enum keeper_pace pace)
 			io_wake(&host->keeper.waker);
 			return;
 		}
+}
+
+/*
+ * Back to the application. @t may have lost the role meanwhile: then nothing changes. From now on the keeper must look now
+ * and then; the role may even have been taken from a keeper that went to sleep as driver, until a frame would wake it.
+ */
+static void role_out(struct thr *t)
+{
+	uint64_t mine = role_word(ROLE_WAITING, t->slot, t->waiter_index);
+
+	atomic_compare_exchange_strong(&host->queue.role, &mine, role_word(ROLE_OUT, t->slot, t->waiter_index));
+	t->out_since = t->now;
+	keeper_want(KEEPER_SLOW);
 }
 
 void queue_sleeper_drop(struct waiter *w)
@@ -401,10 +407,13 @@ void thr_leave_hold(struct thr *t)
 /*
  * Frames and timers into the stack, events to watchers. Returns with the lock held, so that the caller can go on from there.
  * @rx: the role is held, so that the queue may be read
+ *
+ * Return: were there frames
  */
-static void input_locked(struct thr *t, bool rx)
+static bool input_locked(struct thr *t, bool rx)
 {
 	struct frame frames[RX_BATCH];
+	bool some = false;
 	int n;
 
 	t->now = io_now();
@@ -416,6 +425,7 @@ static void input_locked(struct thr *t, bool rx)
 			stack_input(host->shard.stack, &frames[i], t->now);
 		if (n <= 0)
 			break;
+		some = true;
 		io_loop_rx_done(t->loop);
 		atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
 		if (n < RX_BATCH && io_loop_level(t->loop) == IO_LEVEL_FULL)
@@ -425,6 +435,7 @@ static void input_locked(struct thr *t, bool rx)
 	stack_expire(host->shard.stack, t->now);
 	tx_done_return(t);
 	events_deliver(t);
+	return some;
 }
 
 static void absence_note(struct thr *t)
@@ -585,7 +596,7 @@ static void owed_look(struct keeper_look *look, usec_t now)
 }
 
 /* How long may the keeper sleep? Lowers the pace where nothing needs it. Under the lock. */
-static usec_t keeper_next(struct thr *t, struct keeper_look *look, bool drives)
+static usec_t keeper_next(struct thr *t, struct keeper_look *look)
 {
 	uint32_t tick = KEEPER_TICK, slow = KEEPER_SLOW;
 	bool need_tick = host->queue.held || host->passed || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
@@ -596,8 +607,7 @@ static usec_t keeper_next(struct thr *t, struct keeper_look *look, bool drives)
 		look->idle_ticks = 0;
 	if (host->keeper.pace == KEEPER_TICK)
 		return t->now + TICK_US;
-	if (drives) /* frames and timers wake it */
-		return USEC_NEVER;
+	/* Also as driver: the role may be taken from it while it sleeps, and it is not told. */
 	if (role_state_of(host->queue.role) == ROLE_OUT || stack_live(host->shard.stack))
 		return t->now + SLOW_US;
 	atomic_compare_exchange_strong(&host->keeper.pace, &slow, KEEPER_ASLEEP);
@@ -630,7 +640,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 	owed_look(&look, t->now);
 	ready_passed_look(t, TICK_US);
 	iw.rx = role_is_mine(t);
-	iw.deadline = keeper_next(t, &look, iw.rx);
+	iw.deadline = keeper_next(t, &look);
 	look.role = host->queue.role;
 	look.activity = host->queue.activity;
 	if (iw.rx) {
@@ -645,7 +655,11 @@ int drive_keeper(struct thr *t, int epoll_fd)
 	wakes_send(t);
 	output_queue(t, out);
 	r = io_loop_wait(t->loop, &iw);
-	input_locked(t, role_is_mine(t));
-	thr_leave(t); /* answers leave now: the role may be another's by the next turn, who would sleep on them */
+	if (input_locked(t, role_is_mine(t)) || !host->queue.held) {
+		thr_leave(t); /* answers leave now: the role may be another's by the next turn, who would sleep on them */
+	} else { /* what a thread holds back has until the next tick */
+		shard_unlock(t);
+		wakes_send(t);
+	}
 	return r > 0 ? r : 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* file.c - open file descriptions: shared by dup and fork, gone with the last number and the last call in progress */
+#include "../stack/tcb.h"
 #include "ready.h"
 
 uint64_t file_handle(const struct file *f)
@@ -23,6 +24,7 @@ struct file *file_new(enum file_kind kind, int family)
 
 	if (!f)
 		return NULL;
+	host->shard.making = f;
 	f->kind = (uint8_t)kind;
 	f->family = (uint8_t)family;
 	return f;
@@ -31,17 +33,28 @@ struct file *file_new(enum file_kind kind, int family)
 struct file *epoll_file_new(void)
 {
 	struct file *f = file_new(FILE_EPOLL, 0);
+	struct epoll *ep;
 
 	if (!f)
 		return NULL;
-	f->ep = slab_alloc(&host->epolls);
-	if (!f->ep) {
+	ep = slab_alloc(&host->epolls);
+	if (!ep) {
 		slab_free(&host->files, f);
 		return NULL;
 	}
-	f->ep->file = f;
-	f->ep->ready_tail = &f->ep->ready;
+	ep->file = f;
+	ep->ready_tail = &ep->ready;
+	f->ep = ep;
 	return f;
+}
+
+/* Not after a repair that found the file half freed: its connection may be an orphan by then, or gone. */
+static bool tcb_is_ours(const struct file *f)
+{
+	const struct tcb *t = f->tcb;
+	const struct stack *st = host->shard.stack;
+
+	return slab_at(&st->tcbs, slab_index(&st->tcbs, t)) == t && t->ev.user == file_handle(f) && !(t->flags & TF_ORPHAN);
 }
 
 /* The last reference is gone: what a kernel does in release(). */
@@ -56,11 +69,9 @@ static void file_free(struct thr *t, struct file *f)
 		f->kopts = k->next;
 		slab_free(&host->kopts, k);
 	}
-	if (f->tcb) {
-		tcp_set_user(f->tcb, 0);
-		tcp_close(st, f->tcb, t->now);
-	}
-	if (f->ep) {
+	if (f->tcb && tcb_is_ours(f))
+		tcp_close(st, f->tcb, t->now); /* events that still come find a stale handle */
+	if (f->ep && slab_at(&host->epolls, slab_index(&host->epolls, f->ep)) == f->ep) {
 		epoll_drop(t, f->ep);
 		slab_free(&host->epolls, f->ep);
 	}
@@ -71,6 +82,23 @@ void file_unref(struct thr *t, struct file *f)
 {
 	if (f && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
 		file_free(t, f);
+}
+
+/*
+ * A file is made and numbered under one hold of the lock: what was being made has the references of its numbers, no more. One
+ * without a reference was being freed; nobody else can have it.
+ */
+void files_repair(struct thr *t)
+{
+	struct file *f, *making = host->shard.making;
+
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
+		if (f == making)
+			f->refs = f->numbers;
+		if (!f->refs)
+			file_free(t, f);
+	}
+	host->shard.making = NULL;
 }
 
 void file_hold(struct thr *t, struct file *f)

@@ -40,6 +40,7 @@ struct shard {
 	_Atomic uint32_t lock; /* lock.h */
 	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
 	struct stack *stack;
+	struct file *making; /* made under this hold of the lock, and perhaps not yet under a number */
 };
 
 enum keeper_pace { KEEPER_ASLEEP = 0, KEEPER_SLOW = 1 /* 10 Hz */, KEEPER_TICK = 2 /* 4 ms */ };
@@ -117,6 +118,7 @@ struct file {
 	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
+	int32_t async_fd;	/* number that O_ASYNC was set by: what siginfo says */
 	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
 	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
@@ -166,6 +168,15 @@ struct epoll {
 	uint32_t n_twins;		/* members that are on both sides */
 };
 
+/* ---- sockets on their way through SCM_RIGHTS (passport.h) ---- */
+#define PASSPORT_BUCKETS 256
+struct passport {
+	uint64_t ino;		/* of the kernel socket that is sent in its place */
+	struct file *file;	/* a reference */
+	struct passport *next;
+	uint32_t slot;		/* sender */
+};
+
 /* ---- the host ---- */
 struct host {
 	uint64_t magic, layout_hash; /* joiners with another layout are refused */
@@ -181,7 +192,8 @@ struct host {
 	_Alignas(64) struct shard shard;
 	_Alignas(64) struct queue queue;
 	_Alignas(64) struct keeper_area keeper;
-	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports;
+	struct passport *passport_bucket[PASSPORT_BUCKETS];
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
 	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */

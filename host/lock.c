@@ -46,10 +46,13 @@ static uint32_t lock_id(const struct thr *t)
 	return t->slot | ((uint32_t)t->waiter->tid & 0xffffu) << 14;
 }
 
-static void lock_repair(uint32_t dead_slot)
+static void lock_repair(struct thr *t, uint32_t dead_slot)
 {
-	stack_repair(host->shard.stack, (uint16_t)dead_slot, io_now());
+	t->now = io_now();
+	stack_repair(host->shard.stack, (uint16_t)dead_slot, t->now);
 	ready_repair();
+	files_repair(t);
+	waiters_wake_all(); /* at once: who repairs may be about to end, and will not leave by thr_leave() */
 }
 
 /* The holder sleeps stopped inside the lock: let it run until it leaves. */
@@ -77,7 +80,7 @@ static void lock_nudge(uint32_t seen)
 }
 
 /* Slept in vain: who holds it? Return: true: the lock is ours now, taken from the dead. */
-static bool lock_inspect(uint32_t seen, uint32_t mine)
+static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
 {
 	uint32_t slot = LOCK_SLOT(seen);
 
@@ -85,7 +88,7 @@ static bool lock_inspect(uint32_t seen, uint32_t mine)
 	case SLOT_GONE:
 		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, mine | LOCK_CONTENDED))
 			return false;
-		lock_repair(slot);
+		lock_repair(t, slot);
 		return true;
 	case SLOT_STOPPED:
 		lock_nudge(seen);
@@ -97,7 +100,7 @@ static bool lock_inspect(uint32_t seen, uint32_t mine)
 	return false;
 }
 
-static void lock_slow(uint32_t mine)
+static void lock_slow(struct thr *t, uint32_t mine)
 {
 	for (int i = 0; i < LOCK_SPINS; i++) {
 		uint32_t w = atomic_load_explicit(&host->shard.lock, memory_order_relaxed);
@@ -119,7 +122,7 @@ static void lock_slow(uint32_t mine)
 				continue;
 			w |= LOCK_CONTENDED;
 		}
-		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(w, mine))
+		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(t, w, mine))
 			return;
 	}
 }
@@ -132,7 +135,7 @@ void shard_lock(struct thr *t)
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
-		lock_slow(mine);
+		lock_slow(t, mine);
 	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
 	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
 		shard_unlock(t);
@@ -169,6 +172,7 @@ void shard_unlock(struct thr *t)
 
 	(void)t;
 	stack_touch_clear(host->shard.stack);
+	host->shard.making = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);
 	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
 		if (was & LOCK_CONTENDED)

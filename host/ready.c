@@ -16,6 +16,7 @@
  * The slabs of watches and waiters are the truth; every list here is made anew by ready_repair().
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include "ready.h"
 
@@ -189,6 +190,8 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 
 void file_notify(struct thr *t, struct file *f, uint32_t bits)
 {
+	if (f->status & O_ASYNC)
+		sigio_queue(t, f, bits);
 	notify(t, f, bits, 0);
 }
 
@@ -509,6 +512,10 @@ static void repair_reset(void)
 		f->kopts = NULL;
 	}
 	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
+		if (!live(&host->files, ep->file) || ep->file->ep != ep) { /* died before it had its file */
+			slab_free(&host->epolls, ep);
+			continue;
+		}
 		ep->all = ep->ready = NULL;
 		ep->ready_tail = &ep->ready;
 		ep->sleepers = NULL;
@@ -518,8 +525,12 @@ static void repair_reset(void)
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
-		struct slot *s = &host->slot[wt->slot % SLOTS_MAX]; /* 0: died before it was filled in; there it harms nobody */
+		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
 
+		if (!wt->slot) { /* died before it was filled in */
+			slab_free(&host->waiters, wt);
+			continue;
+		}
 		wt->watches = NULL;
 		wt->ep_prev = NULL;
 		wt->q_prev = NULL;
@@ -554,6 +565,7 @@ void ready_repair(void)
 	struct watch *w;
 
 	slab_rebuild(&host->files);
+	slab_rebuild(&host->passports);
 	slab_rebuild(&host->epolls);
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);
@@ -576,6 +588,4 @@ void ready_repair(void)
 			ready_push(w); /* an event too many is allowed, one too few is not */
 		}
 	}
-	/* All look again and put themselves back. At once: who repairs may be about to end, and will not leave by thr_leave(). */
-	waiters_wake_all();
 }

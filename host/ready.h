@@ -59,7 +59,9 @@ void ready_waiter_drop(struct thr *t, struct waiter *w);
 void ready_slot_let_go(struct thr *t, uint32_t slot);
 /** ready_slot_drop() - process is dead: its threads' watches go */
 void ready_slot_drop(struct thr *t, uint32_t slot);
-/** ready_repair() - after a broken lock: lists from the slabs */
+/** files_repair() - after that: what the dead holder had begun to make or to free goes. Shard lock. */
+void files_repair(struct thr *t);
+/** ready_repair() - after a broken lock: lists from the slabs. Whoever sleeps must look again then. */
 void ready_repair(void);
 
 #endif

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include "leaf.h"
+#include "passport.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -484,6 +485,7 @@ void slot_drop(struct thr *t, uint32_t slot)
 	shard_lock(t);
 	drive_slot_died(t, slot);
 	ready_slot_drop(t, slot);
+	passports_drop(t, slot);
 	stack_pbufs_drop(host->shard.stack, (uint16_t)slot);
 	thr_leave(t);
 	fdtab_drop(t, slot, FDTAB_ALL);

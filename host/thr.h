@@ -18,6 +18,11 @@
 #include "host.h"
 
 #define THR_WAKES_MAX 64
+#define THR_SIGIOS_MAX 16
+struct thr_sigio {
+	int32_t owner, sig, fd;
+	uint32_t bits;
+};
 struct thr {
 	struct waiter *waiter;	/* in the arena */
 	struct io_waker *waker;	/* the waiter's; the keeper's is host->keeper.waker */
@@ -26,6 +31,8 @@ struct thr {
 	usec_t now;		/* read at entry, and after each sleep */
 	struct waiter *wakes[THR_WAKES_MAX]; /* to be woken after unlocking */
 	uint32_t n_wakes, wake_batch;
+	struct thr_sigio sigios[THR_SIGIOS_MAX]; /* to be sent after unlocking */
+	uint32_t n_sigios;
 	struct pbuf *tx_done;	/* finished frames, to be handed back under the lock */
 	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on, see thr_acted() */
 	uint32_t held_ops;	/* operations since output was first held back */
@@ -60,6 +67,9 @@ void thr_exit(struct thr *t);
 void thr_fork_child(void);
 /** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */
 void thr_wake_later(struct thr *t, struct waiter *w);
+/** sigio_queue() - @bits became true on @f, which has O_ASYNC: a signal after unlocking. Shard lock. */
+void sigio_queue(struct thr *t, const struct file *f, uint32_t bits);
+void sigio_send(struct thr *t); /* no lock held */
 /** waiters_wake_all() - every thread that sleeps looks again: where it is not known whom a lost wake was for. Shard lock. */
 void waiters_wake_all(void);
 /** thr_acted() - the program acts on an event of its last wait: one less to wait for before output must leave (flush rule) */

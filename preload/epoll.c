@@ -423,6 +423,8 @@ static int wait_any(int epfd, struct epoll_event *evs, int max, usec_t timeout_u
 	struct ep_wait w = { .epfd = epfd, .max = max, .user = evs, .few = few, .timeout_us = timeout_us, .mask = mask };
 	int r = -EINVAL;
 
+	if (user_mask_bad(mask))
+		return -EFAULT;
 	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*evs))
 		return -EINVAL;
 	events_alloc(&w);

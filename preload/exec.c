@@ -267,7 +267,7 @@ static void exec_begin(struct exec_try *x, int (*open_program)(int dir, const ch
 	x->slot = slot_self();
 	if (any_survives(x->slot)) {
 		if (!fd_can_be_ours(open_program(dir, name)))
-			pump_begin(&x->pump);
+			pump_begin(&x->pump, false);
 		strcpy(x->inherit, OWN_ENV_INHERIT);
 		put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
 		x->ret_inherit = x->inherit;

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include "../host/join.h"
 #include "own_env.h"
-#include "preload_priv.h"
+#include "pump_priv.h"
 
 /**
  * leave_for_good() - nothing of ours is done after this
@@ -27,7 +27,7 @@ static void leave_for_good(bool drop)
 {
 	struct thr *t;
 
-	if (!host_joined() || !slot_self() || slot_is_vfork_child())
+	if (!host_joined() || !slot_self() || slot_is_vfork_child() || sandboxed())
 		return;
 	t = thr_enter();
 	if (!t || thr_depth) { /* from inside a critical section: a fault of ours */

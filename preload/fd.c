@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/join.h"
 #include "preload_priv.h"
@@ -299,6 +300,28 @@ EXPORT(int, dup3, (int fd, int to, int flags))
 
 #define STATUS_SETTABLE ((uint32_t)(O_NONBLOCK | O_ASYNC | O_APPEND | O_DIRECT | O_NOATIME))
 
+/* A thread (F_OWNER_TID) is named like a process: SIGIO goes to any thread that lets it in. */
+static int owner_set_ex(struct file *f, const void *arg)
+{
+	struct f_owner_ex o;
+
+	if (user_copy(&o, arg, sizeof(o)))
+		return -EFAULT;
+	if (o.type != F_OWNER_TID && o.type != F_OWNER_PID && o.type != F_OWNER_PGRP)
+		return -EINVAL;
+	if (o.pid && libc_next.syscall(SYS_kill, o.type == F_OWNER_PGRP ? -o.pid : o.pid, 0) < 0 && errno == ESRCH)
+		return -ESRCH;
+	f->owner = o.type == F_OWNER_PGRP ? -o.pid : o.pid;
+	return 0;
+}
+
+static int owner_get_ex(const struct file *f, void *arg)
+{
+	struct f_owner_ex o = { .type = f->owner < 0 ? F_OWNER_PGRP : F_OWNER_PID, .pid = f->owner < 0 ? -f->owner : f->owner };
+
+	return user_copy(arg, &o, sizeof(o));
+}
+
 /* Some of it is the open file description's (status, owner): kept in the file, and told the kernel where its socket may be meant. */
 static int fcntl_file(int fd, struct file *f, int cmd, long arg)
 {
@@ -313,6 +336,7 @@ static int fcntl_file(int fd, struct file *f, int cmd, long arg)
 			r = (int)kernel_result(libc_next.fcntl(fd, F_SETFL, arg));
 		if (r == 0)
 			f->status = (uint32_t)arg & STATUS_SETTABLE;
+		f->async_fd = fd;
 		return r;
 	case F_SETOWN:
 		if (kernel_too)
@@ -332,6 +356,10 @@ static int fcntl_file(int fd, struct file *f, int cmd, long arg)
 		return r;
 	case F_GETSIG:
 		return f->sig;
+	case F_SETOWN_EX:
+		return owner_set_ex(f, (const void *)arg);
+	case F_GETOWN_EX:
+		return owner_get_ex(f, (void *)arg);
 	default:
 		return (int)kernel_result(libc_next.fcntl(fd, cmd, arg));
 	}
@@ -432,6 +460,26 @@ static int set_status(struct file *f, uint32_t bit, const void *arg)
 	return 0;
 }
 
+/* Shard lock not needed: one word. Return: 1 where it is no such request */
+static int ioctl_owner(struct file *f, unsigned long request, void *arg)
+{
+	int32_t owner = f->owner;
+
+	switch (request) {
+	case FIOSETOWN:
+	case SIOCSPGRP:
+		if (user_copy(&owner, arg, sizeof(owner)))
+			return -EFAULT;
+		f->owner = owner;
+		return 0;
+	case FIOGETOWN:
+	case SIOCGPGRP:
+		return user_copy(arg, &owner, sizeof(owner));
+	default:
+		return 1;
+	}
+}
+
 static int ioctl_private(int fd, unsigned long request, void *arg)
 {
 	struct file *f = file_take(fd);
@@ -450,7 +498,11 @@ static int ioctl_private(int fd, unsigned long request, void *arg)
 		}
 		if (r == 0)
 			r = put_int(arg, value);
+		if (r == 1)
+			r = ioctl_owner(f, request, arg);
 	}
+	if (request == FIOASYNC)
+		f->async_fd = fd;
 	if (request == FIONBIO || request == FIOASYNC)
 		r = set_status(f, request == FIONBIO ? O_NONBLOCK : O_ASYNC, arg);
 	if (r == 0 && f->kind == FILE_TCP && (!f->kernel_listens || request == FIONBIO))

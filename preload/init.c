@@ -18,6 +18,7 @@
 #include "../host/join.h"
 #include "own_env.h"
 #include "preload_priv.h"
+#include "pump_priv.h"
 #include "signal_priv.h"
 
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69 }; /* as the command's: sysexits.h */
@@ -148,6 +149,8 @@ bool own_join(void)
 {
 	int saved = errno;
 
+	if (unlikely(sandboxed()))
+		return false;
 	if (likely(join_state == JOIN_DONE)) {
 		if (unlikely(slot_is_vfork_child()))
 			return false;

@@ -111,8 +111,6 @@ static int stand_in(struct op *op)
 
 /* ---- what means something to us after all ---- */
 
-enum { STAMP_OFF, STAMP_US = 1, STAMP_NS, STAMP_US_NEW, STAMP_NS_NEW };
-
 static void effect_buf(struct op *op, int value, bool snd)
 {
 	struct tcp_opts *o = tcp_opts(op->f->tcb);

@@ -224,6 +224,8 @@ static int poll_any(struct pollfd *user, nfds_t n, usec_t timeout_us, const sigs
 	struct rlimit lim;
 	int r;
 
+	if (user_mask_bad(mask))
+		return -EFAULT;
 	if (n > SET_ON_STACK && getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
 		return -EINVAL;
 	if (!poll_set_init(&s, stack, n))

@@ -131,6 +131,13 @@ int file_wait(struct thr **t, struct file *f, uint32_t events, bool exclusive, u
 /* ---- usercopy.c ---- */
 /** user_copy() - memcpy where one side is the program's memory and may fault: 0 or -EFAULT. With or without the lock. */
 int user_copy(void *to, const void *from, size_t n);
+/** user_mask_bad() - a kernel reads the signal mask of ppoll(), pselect() and epoll_pwait() before anything else */
+static inline bool user_mask_bad(const void *mask)
+{
+	uint64_t kernel_sigset;
+
+	return unlikely(mask != NULL) && user_copy(&kernel_sigset, mask, sizeof(kernel_sigset));
+}
 /** user_copy_max: under the shard lock copy at most this much (RULES C10) */
 enum { USER_COPY_LOCKED_MAX = 2048 };
 

@@ -88,11 +88,19 @@ static bool flow_move(struct flow *fl, int from, int to, bool *ret_fail)
 			*ret_fail = true;
 		return false;
 	}
-	if (fl->eof && !fl->done) {
-		own_shutdown(to, SHUT_WR);
-		fl->done = true;
-	}
 	return false;
+}
+
+static bool flow_ended(const struct flow *fl)
+{
+	return fl->eof && !fl->len && !fl->done;
+}
+
+static bool hung_up(int pair)
+{
+	struct pollfd p = { .fd = pair };
+
+	return sys_poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
 }
 
 static void link_move(struct link *l)
@@ -103,6 +111,16 @@ static void link_move(struct link *l)
 		;
 	while (!broken && !l->hup && flow_move(&l->in, l->priv, l->pair, &broken))
 		;
+	if (flow_ended(&l->out)) { /* the last copy is gone, or shutdown(): only this concerns others who share the connection */
+		l->hup = l->hup || hung_up(l->pair);
+		if (!l->hup)
+			own_shutdown(l->priv, SHUT_WR);
+		l->out.done = true;
+	}
+	if (flow_ended(&l->in)) {
+		libc_next.shutdown(l->pair, SHUT_WR);
+		l->in.done = true;
+	}
 	if (broken || (l->hup && l->out.done) || (l->in.done && l->out.done))
 		link_close(l);
 }
@@ -194,6 +212,8 @@ static _Noreturn void pump_child(uint32_t slot, int ready, struct link *links, u
 	if (chdir("/") < 0)
 		self = 0; /* then we hold a directory; no harm */
 	prctl(PR_SET_NAME, "ownstack-pump", 0, 0, 0);
+	for (unsigned i = 0; i < n; i++) /* under our numbers stand copies of the program's ends: with them no end ever ends */
+		libc_next.dup3(host_placeholder_fd(), links[i].priv, O_CLOEXEC);
 	sys_write(ready, &self, sizeof(self)); /* we have our references: the exec may go on */
 	close_others(links, n);
 	pump_run(links, n);
@@ -265,19 +285,19 @@ static unsigned replace(int fd, struct link *links, unsigned n, unsigned *ret_fi
 	return n + 1;
 }
 
-static bool survives(int fd)
+static bool survives(int fd, bool all)
 {
 	const struct fdent *e = fdtab_lookup(fd);
 
-	return e && !(e->flags & (FDENT_CLOEXEC | FDENT_EPOLL));
+	return e && !(e->flags & (all ? FDENT_EPOLL : FDENT_CLOEXEC | FDENT_EPOLL));
 }
 
-static unsigned count_survivors(void)
+static unsigned count_survivors(bool all)
 {
 	unsigned n = 0;
 
 	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1))
-		n += survives(fd);
+		n += survives(fd, all);
 	return n;
 }
 
@@ -294,9 +314,17 @@ void pump_undo(struct pump_try *p)
 	*p = (struct pump_try){ 0 };
 }
 
-bool pump_begin(struct pump_try *p)
+void pump_keep(struct pump_try *p)
 {
-	unsigned n = count_survivors(), n_links = 0;
+	for (unsigned i = 0; i < p->n; i++)
+		fd_forget(p->fd[i]);
+	free(p->fd);
+	*p = (struct pump_try){ 0 };
+}
+
+bool pump_begin(struct pump_try *p, bool all)
+{
+	unsigned n = count_survivors(all), n_links = 0;
 	size_t bytes = n * sizeof(struct link);
 	struct link *links;
 
@@ -307,7 +335,7 @@ bool pump_begin(struct pump_try *p)
 	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1)) {
 		unsigned first = UINT_MAX;
 
-		if (!survives(fd))
+		if (!survives(fd, all))
 			continue;
 		n_links = replace(fd, links, n_links, &first);
 		if (first != UINT_MAX)

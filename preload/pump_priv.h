@@ -11,10 +11,13 @@ struct pump_try {
 };
 /**
  * pump_begin() - right before the exec of a program that will not have this library in it
+ * @all:	connections that are FD_CLOEXEC too: it is no exec, the process stays
  *
  * Return: false: there is no memory; the program will find dead sockets
  */
-bool pump_begin(struct pump_try *p);
+bool pump_begin(struct pump_try *p, bool all);
+/** pump_keep() - the process goes on without the sockets: its entries go */
+void pump_keep(struct pump_try *p);
 /** pump_undo() - the exec failed: our numbers are ours again (and the pump finds that its pairs are gone) */
 void pump_undo(struct pump_try *p);
 /** spawn_by_fork() - posix_spawn() in a process that has private numbers. Return: 0 or errno */
@@ -30,6 +33,9 @@ int spawn_by_fork(pid_t *ret_pid, const struct spawn_args *a);
 void spawn_fork_child(void);
 /** fork_child() - what a fork child does first; fork.c */
 void fork_child(uint32_t slot);
+/** sandbox_enter() - right before a seccomp filter is put on; sandboxed(): it was */
+void sandbox_enter(void);
+bool sandboxed(void);
 /** vfork_is_fork() - this process has private numbers; called by own_vfork */
 bool vfork_is_fork(void);
 /** fork_by_clone() - clone() by its registers, without CLONE_VM */

@@ -148,6 +148,8 @@ static int select_any(int n, fd_set *rd, fd_set *wr, fd_set *ex, usec_t timeout_
 	bool ours;
 	int r;
 
+	if (user_mask_bad(mask))
+		return -EFAULT;
 	if (n < 0)
 		return -EINVAL;
 	r = sets_read(&s, stack);

@@ -3,9 +3,12 @@
  * sendfile.c - from a file into the send buffer, without a detour
  *
  * The stack gives cells (tcp_send_begin), the kernel's preadv fills them from the page cache while the direction is marked
- * busy and the shard unlocked, and what was read is committed: one copy, as in send(). splice is refused where one side is
- * ours, as the kernel refuses it for descriptors that cannot do it: programs fall back to read and write.
+ * busy and the shard unlocked, and what was read is committed: one copy, as in send(). splice() is the same with a pipe on the other side,
+ * either way. A pipe is waited for before the socket is touched, and then read or written without blocking, so that the
+ * socket's direction is never busy for longer than a copy takes. tee() knows pipes only, and needs nothing from us.
  */
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #include "sock_priv.h"
 
@@ -109,18 +112,163 @@ EXPORT(ssize_t, sendfile, (int out_fd, int in_fd, off_t *off, size_t n))
 	return errno_result(sendfile_any(out_fd, in_fd, off, n), saved);
 }
 
-EXPORT(ssize_t, splice, (int in_fd, off_t *in_off, int out_fd, off_t *out_off, size_t n, unsigned int flags))
+/* ---- splice ---- */
+
+#define SPLICE_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
+#define PIPE_PIECE   4096 /* what a pipe that polls as writable surely takes */
+
+static bool is_pipe(int fd)
+{
+	return libc_next.fcntl(fd, F_GETPIPE_SZ) >= 0;
+}
+
+/* Return: 0 ready (or ended), -EAGAIN, -EINTR */
+static int pipe_wait(int fd, short events, bool nonblock)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	struct sig_scope scope;
+
+	nonblock = nonblock || libc_next.fcntl(fd, F_GETFL) & O_NONBLOCK;
+	sig_scope_begin(&scope);
+	for (;;) {
+		int r = (int)kernel_result(libc_next.poll(&p, 1, nonblock ? 0 : -1));
+
+		if (r > 0)
+			return 0;
+		if (r == 0)
+			return -EAGAIN;
+		if (r != -EINTR || sig_scope_interrupted(&scope, true))
+			return r;
+	}
+}
+
+/* One read or write that does not block; a kernel that cannot do so with pipes (before 6.5) moves a page that is there. */
+static ssize_t pipe_move(int fd, struct iovec *v, int n, bool to_pipe)
+{
+	ssize_t r = kernel_result(to_pipe ? libc_next.pwritev2(fd, v, n, -1, RWF_NOWAIT) : libc_next.preadv2(fd, v, n, -1, RWF_NOWAIT));
+
+	if (r != -EOPNOTSUPP)
+		return r;
+	n = iov_trim(v, n, PIPE_PIECE);
+	return kernel_result(to_pipe ? libc_next.writev(fd, v, n) : libc_next.readv(fd, v, n));
+}
+
+enum { PIPE_BLOCKS = -4095 }; /* no errno: the pipe was emptied or filled by somebody else meanwhile */
+
+static ssize_t pipe_to_socket_turn(struct op *op, int pipe, size_t want, bool more)
+{
+	struct iovec cell[CELLS_PER_TURN];
+	ptrdiff_t room;
+	ssize_t r;
+	int n;
+
+	room = tcp_send_begin(own_stack(), op->f->tcb, want, cell, CELLS_PER_TURN, &n);
+	if (room < 0)
+		return room;
+	n = iov_trim(cell, n, want);
+	xfer_unlock(op, &op->f->send_busy);
+	r = pipe_move(pipe, cell, n, false);
+	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
+	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, more ? TCP_SEND_MORE : 0, op->t->now);
+	return r == -EAGAIN ? PIPE_BLOCKS : r;
+}
+
+static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want, bool more)
+{
+	struct iovec cell[CELLS_PER_TURN];
+	ptrdiff_t n;
+	ssize_t r;
+	int n_cells;
+
+	(void)more;
+	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
+	if (n <= 0)
+		return n;
+	n_cells = iov_trim(cell, n_cells, want < (size_t)n ? want : (size_t)n);
+	xfer_unlock(op, &op->f->recv_busy);
+	r = pipe_move(pipe, cell, n_cells, true);
+	xfer_relock(op, &op->f->recv_busy, EPOLLIN);
+	tcp_recv_done(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, op->t->now);
+	return r == -EAGAIN ? PIPE_BLOCKS : r;
+}
+
+/* Until @n octets were moved, or some and then no more can be at once. */
+static ssize_t splice_loop(struct op *op, int pipe, size_t n, bool out, bool more)
+{
+	struct file *f = op->f;
+	uint32_t *busy = out ? &f->send_busy : &f->recv_busy;
+	bool nonblock = f->status & O_NONBLOCK;
+	size_t done = 0;
+	ssize_t r;
+
+	op_acted(op);
+	while (done < n) {
+		if (done && (out ? tcp_poll(f->tcb) & TCP_EV_ERR : !tcp_readable_bytes(f->tcb)))
+			break; /* error and end are the next call's */
+		r = out ? pipe_to_socket_turn(op, pipe, n - done, more) : socket_to_pipe_turn(op, pipe, n - done, more);
+		if (r == 0)
+			break;
+		if (r > 0) {
+			done += (size_t)r;
+			continue;
+		}
+		if (r == -EBUSY && *busy)
+			*busy |= FILE_BUSY_WANTED;
+		if ((r == -EAGAIN && (!done || (out && !nonblock))) || r == -EBUSY)
+			r = op_wait(op, out ? EPOLLOUT : EPOLLIN, false, nonblock && r == -EAGAIN, out ? f->sndtimeo_us : f->rcvtimeo_us);
+		if (r < 0)
+			return done ? (ssize_t)done : r;
+	}
+	return (ssize_t)done;
+}
+
+static ssize_t splice_private(int pipe, int sock, size_t n, bool out, unsigned int flags)
 {
 	struct op op;
+	ssize_t r;
 
-	for (int i = 0; i < 2; i++) {
-		int fd = i ? out_fd : in_fd;
+	if (n > MOVE_MAX_BYTES)
+		n = MOVE_MAX_BYTES;
+	do {
+		r = pipe_wait(pipe, out ? POLLIN : POLLOUT, flags & SPLICE_F_NONBLOCK);
+		if (r < 0)
+			return r;
+		if (!op_begin(&op, sock))
+			return kernel_result(out ? libc_next.splice(pipe, NULL, sock, NULL, n, flags)
+						 : libc_next.splice(sock, NULL, pipe, NULL, n, flags));
+		r = splice_loop(&op, pipe, n, out, flags & SPLICE_F_MORE);
+		r = out ? xfer_send_end(&op, 0, r, 0) : op_end(&op, r);
+	} while (r == PIPE_BLOCKS);
+	return r;
+}
 
-		if (fdtab_lookup(fd) && op_begin(&op, fd)) {
-			op_end(&op, 0);
-			errno = EINVAL;
-			return -1;
-		}
-	}
-	return libc_next.splice(in_fd, in_off, out_fd, out_off, n, flags);
+/* Order of the questions as in the kernel's do_splice(). */
+static ssize_t splice_any(int in_fd, const off_t *in_off, int out_fd, const off_t *out_off, size_t n, unsigned int flags)
+{
+	bool out = fdtab_lookup(out_fd) != NULL;
+	int pipe = out ? in_fd : out_fd, mode;
+
+	if (!n)
+		return 0;
+	if (flags & ~(unsigned int)SPLICE_FLAGS)
+		return -EINVAL;
+	mode = libc_next.fcntl(pipe, F_GETFL);
+	if (mode < 0 || (mode & O_ACCMODE) == (out ? O_WRONLY : O_RDONLY))
+		return -EBADF;
+	if (!is_pipe(pipe))
+		return -EINVAL;
+	if (out ? in_off != NULL : out_off != NULL)
+		return -ESPIPE;
+	if (out ? out_off != NULL : in_off != NULL)
+		return -EINVAL;
+	return splice_private(pipe, out ? out_fd : in_fd, n, out, flags);
+}
+
+EXPORT(ssize_t, splice, (int in_fd, off_t *in_off, int out_fd, off_t *out_off, size_t n, unsigned int flags))
+{
+	int saved = errno;
+
+	if (likely(!fdtab_lookup(in_fd) && !fdtab_lookup(out_fd)))
+		return libc_next.splice(in_fd, in_off, out_fd, out_off, n, flags);
+	return errno_result(splice_any(in_fd, in_off, out_fd, out_off, n, flags), saved);
 }

@@ -100,9 +100,25 @@ void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);
 /** xfer_send_error() - what a failed send gives: SIGPIPE where it is due. Ends the operation. */
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags);
 
+/* sendmsg() and recvmsg() on a number of ours; rights.c has what is exported */
+ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t sk_recvmsg(int fd, struct msghdr *msg, int flags);
+
 /* ---- sockopt.c ---- */
 /** sockopt_apply() - set one option on a private (or still undecided) socket; @val is in our memory. Lock held. */
 int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t len);
+
+/* ---- cmsg.c: control data of recvmsg() ---- */
+enum { STAMP_OFF, STAMP_US, STAMP_NS, STAMP_US_NEW, STAMP_NS_NEW }; /* struct file: stamp */
+struct cmsg_due {
+	usec_t ago_us;		/* when the data came */
+	int inq;
+	uint8_t stamp, has_inq;
+};
+/** cmsg_note() - what is to be told with a receive that gave @r. Lock held. */
+void cmsg_note(const struct op *op, ssize_t r, struct cmsg_due *ret);
+/** cmsg_give() - writes it to the program's buffer; length and flags of @m, which is ours, follow. -EFAULT. No lock held. */
+int cmsg_give(struct msghdr *m, const struct cmsg_due *due);
 
 /* ---- kopt.c: options that the stack has no use for, as the kernel has them ---- */
 /** kopt_set() - lock held at entry, ends the operation. 0 or what the kernel says */

@@ -88,16 +88,22 @@ static int uio_move(struct uio *u, uint8_t *cell, size_t n, enum move move)
 	return 0;
 }
 
-/* Return: octets moved, which is less than @n after a fault; -EFAULT where none was */
+/*
+ * Return: octets moved; -EFAULT where none were. A cell that met a fault does not count, nor what was moved of it, as Linux
+ * counts whole buffers.
+ */
 static ssize_t uio_move_cells(struct uio *u, const struct iovec *cell, int n_cells, size_t n, enum move move)
 {
 	size_t before = u->left;
 
 	for (int i = 0; i < n_cells && n; i++) {
 		size_t m = cell[i].iov_len < n ? cell[i].iov_len : n;
+		struct uio at = *u;
 
-		if (uio_move(u, cell[i].iov_base, m, move))
+		if (uio_move(u, cell[i].iov_base, m, move)) {
+			*u = at;
 			return before == u->left ? -EFAULT : (ssize_t)(before - u->left);
+		}
 		n -= m;
 	}
 	return (ssize_t)(before - u->left);
@@ -298,26 +304,46 @@ ssize_t sk_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *add
 	return r;
 }
 
+/* The name is not looked at, but for being there. @send: it is read. Return: 0, -EINVAL, -EFAULT */
+static int name_check(const struct msghdr *m, bool send)
+{
+	struct sockaddr_storage name;
+	size_t n = m->msg_namelen;
+
+	if (!m->msg_name)
+		return 0;
+	if ((int)m->msg_namelen < 0)
+		return -EINVAL;
+	return send && n ? user_copy(&name, m->msg_name, n < sizeof(name) ? n : sizeof(name)) : 0;
+}
+
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
+	struct cmsg_due due;
 	struct msghdr m;
 	struct uio u;
 	struct op op;
 	ssize_t r = user_copy(&m, msg, sizeof(m));
 
 	if (!r)
+		r = name_check(&m, false);
+	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	*ret_kernel = !op_begin(&op, fd);
 	if (*ret_kernel)
 		return 0;
-	r = op_end(&op, r ? r : sock_recv(&op, &u, flags));
+	if (!r)
+		r = sock_recv(&op, &u, flags);
+	cmsg_note(&op, r, &due);
+	op_end(&op, 0);
 	if (r < 0)
 		return r;
 	if (m.msg_name)
 		m.msg_namelen = 0;
-	m.msg_controllen = 0;
-	m.msg_flags = 0;
+	m.msg_flags = flags & MSG_CMSG_CLOEXEC;
+	if (cmsg_give(&m, &due))
+		return -EFAULT;
 	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;
 }
 
@@ -494,7 +520,9 @@ ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
 ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	struct uio u = uio_one(buf, n);
+	union sockaddr_any ignored;
 	struct op op;
+	int bad;
 
 	if (flags & MSG_FASTOPEN && addr) {
 		int r = sk_connect(fd, addr, len);
@@ -505,7 +533,16 @@ ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct soc
 	}
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.sendto(fd, buf, n, flags, addr, len));
+	bad = addr ? addr_from_user(&ignored, addr, len) : 0;
+	if (bad)
+		return op_end(&op, bad);
 	return sock_send_uio(&op, &u, flags);
+}
+
+/* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
+static bool control_is_known(int type)
+{
+	return type == SO_MARK || type == SO_PRIORITY || type == SO_TIMESTAMPING || type == SCM_RIGHTS || type == SCM_CREDENTIALS;
 }
 
 /* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
@@ -513,8 +550,8 @@ static int control_check(const struct msghdr *m)
 {
 	size_t off = 0;
 
-	if (!m->msg_control)
-		return 0;
+	if (m->msg_controllen > INT_MAX)
+		return -ENOBUFS;
 	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
 		struct cmsghdr c;
 
@@ -522,7 +559,7 @@ static int control_check(const struct msghdr *m)
 			return -EFAULT;
 		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SO_MARK && c.cmsg_type != SO_TIMESTAMPING)
+		if (c.cmsg_level == SOL_SOCKET && !control_is_known(c.cmsg_type))
 			return -EINVAL;
 		off += CMSG_ALIGN(c.cmsg_len);
 	}
@@ -536,6 +573,8 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
 
+	if (!r)
+		r = name_check(&m, true);
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)

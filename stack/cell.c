@@ -68,6 +68,9 @@ void cell_put(struct stack *st, struct cell *c)
 		return;
 	st->pools.held_bytes -= cell_block_bytes[c->class];
 	slab_free(&st->pools.cells[c->class], c);
+	/* Not at the first cell: all who wait are told at once, and shall find more than one between them. */
+	if (!dlist_empty(&st->mem_waiters) && st->pools.held_bytes <= st->pools.limit_bytes - st->pools.limit_bytes / 16)
+		tcp_memory_freed(st);
 }
 
 struct pbuf *pbuf_alloc(struct stack *st)

@@ -165,10 +165,22 @@ static int port_find_between(struct stack *st, struct port_key *key, uint32_t lo
 	return -EADDRINUSE;
 }
 
+/* Linux's inet_sk_get_local_port_range(): the socket's own bounds count where they lie within the host's. */
+static void port_range(const struct stack *st, const struct port_key *key, uint32_t *ret_low, uint32_t *ret_high)
+{
+	uint32_t low = st->ctl.ip_local_port_range[0], high = st->ctl.ip_local_port_range[1];
+	uint32_t own_low = key->range & 0xffff, own_high = key->range >> 16;
+
+	*ret_low = own_low && own_low >= low && own_low <= high ? own_low : low;
+	*ret_high = (own_high && own_high >= low && own_high <= high ? own_high : high) + 1;
+}
+
 static int port_find(struct stack *st, struct port_key *key)
 {
-	uint32_t low = st->ctl.ip_local_port_range[0], high = st->ctl.ip_local_port_range[1] + 1u, half;
+	uint32_t low, high, half;
 	int r;
+
+	port_range(st, key, &low, &high);
 
 	if (!(key->flags & PORT_REUSEADDR) || high - low < 4)
 		return port_find_between(st, key, low, high);
@@ -229,10 +241,12 @@ static enum port_use port_use(const struct stack *st, uint32_t port)
 int port_connect(struct stack *st, struct port_hold *h, struct port_key *key, const struct endpoint *to,
 		 bool (*usable)(struct stack *st, void *ctx, uint16_t port), void *ctx)
 {
-	uint32_t low = st->ctl.ip_local_port_range[0], high = st->ctl.ip_local_port_range[1] + 1u, remaining = high - low;
+	uint32_t low, high, remaining;
 	uint64_t hash = siphash_tuple_secret(&st->key_port, &key->addr, 0, &to->addr, to->port);
 	uint32_t *hint = &st->ports.perturb[hash % PORT_PERTURB], offset;
 
+	port_range(st, key, &low, &high);
+	remaining = high - low;
 	if (remaining > 1)
 		remaining &= ~1u;
 	offset = (uint32_t)((*hint + (hash >> 32)) % remaining) & ~1u;

@@ -30,6 +30,7 @@ struct port_key {
 	uint16_t port;	    /* host order */
 	uint16_t flags;
 	uint32_t uid;	    /* effective uid at socket(), compared for SO_REUSEPORT */
+	uint32_t range;	    /* highest << 16 | lowest port to choose from, 0 in either half: the host's own bound */
 };
 struct port_hold { /* zeroed: holds none */
 	uint32_t class; /* slab index */

@@ -81,6 +81,7 @@ static int stack_init_parts(struct stack *st, usec_t now)
 	int r = cell_init(st);
 
 	dlist_init(&st->events);
+	dlist_init(&st->mem_waiters);
 	wheel_init(&st->wheel, now);
 	if (r == 0)
 		r = route_init(st);
@@ -342,6 +343,7 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	cell_repair_sweep(st);
 
 	dlist_init(&st->events);
+	dlist_init(&st->mem_waiters);
 	wheel_init(&st->wheel, now);
 	route_repair(st);
 	neigh_repair(st, now);

@@ -58,6 +58,7 @@ struct stack {
 	struct htab conns;	/* by siphash_tuple(): tcbs, requests, timewaits; hnode.kind tells */
 	struct htab listeners;	/* by port */
 	uint32_t n_live;	/* what stack_live() says */
+	struct dnode mem_waiters;	/* tcbs whose writer found no cell */
 	struct dnode tcp_out;	/* tcbs that want to send, in turn */
 	uint32_t n_orphans;
 	uint32_t challenge_left;	/* RFC 5961 7, in this second */
@@ -98,6 +99,8 @@ void tcp_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, 
 /** tcp_output_next() - lets the next connection in turn send one frame through ip_output(); false: none wants to */
 bool tcp_output_next(struct stack *st, usec_t now);
 bool tcp_output_pending(const struct stack *st);
+/** tcp_memory_freed() - cells are to be had again: tells all writers that found none */
+void tcp_memory_freed(struct stack *st);
 /** tcp_timer() - @t, of kind TIMER_TCB, TIMER_REQUEST or TIMER_TIMEWAIT, fired and is disarmed */
 void tcp_timer(struct stack *st, struct timer *t, usec_t now);
 /** tcp_icmp_error() - an error about one of our segments came, or our own neighbour did not answer (e->local) */

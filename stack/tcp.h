@@ -89,7 +89,7 @@ enum { TCP_SEND_MORE = 1 /* MSG_MORE */, TCP_SEND_OOB = 2 };
  * @ret_n:	iovecs used
  *
  * Return: octets of room (> 0, maybe less than @want), -EAGAIN: buffer full or not yet connected, -EPIPE, pending socket
- * error (taken, as Linux's sk_err), -ENOTCONN, -EBUSY, -ENOBUFS
+ * error (taken, as Linux's sk_err), -ENOTCONN, -EBUSY. -EAGAIN also where the host has no memory left; TCP_EV_OUT comes then too
  */
 ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *tcb, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags, usec_t now); /* n may be 0: nothing came */

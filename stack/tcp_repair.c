@@ -27,7 +27,8 @@ static void unlink_all(struct tcb *t)
 	t->node.linked = 0;
 	t->timer.next = NULL;
 	t->timer.pprev = NULL;
-	t->out = (struct dnode){ NULL, NULL };
+	t->out = t->mem_wait = (struct dnode){ NULL, NULL };
+	t->flags &= ~TF_NOMEM;
 	t->ev.node = (struct dnode){ NULL, NULL };
 	t->acc_next = NULL;
 	t->port = (struct port_hold){ 0 };

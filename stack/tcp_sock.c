@@ -97,6 +97,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_timers_off(st, t);
 	tcp_hash_remove(st, t);
 	dlist_remove(&t->out);
+	dlist_remove(&t->mem_wait);
 	stack_event_cancel(st, &t->ev);
 	tcp_snd_purge(st, t);
 	tcp_recv_purge(st, t);
@@ -190,7 +191,8 @@ void tcp_port_key(const struct tcb *t, struct port_key *ret_key)
 		flags |= PORT_LISTEN;
 	if (!(t->flags & TF_BOUND_PORT))
 		flags |= PORT_CONNECT;
-	*ret_key = (struct port_key){ .addr = t->laddr, .port = t->lport, .flags = (uint16_t)flags, .uid = t->opts.uid };
+	*ret_key = (struct port_key){ .addr = t->laddr, .port = t->lport, .flags = (uint16_t)flags, .uid = t->opts.uid,
+				      .range = t->opts.port_range };
 }
 
 uint32_t tcp_isn(const struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr, uint16_t rport,
@@ -249,7 +251,7 @@ static uint32_t unsent_bytes(const struct tcb *t)
 /* Linux's sk_stream_memory_free() */
 static bool memory_free(const struct tcb *t)
 {
-	return t->snd_mem_bytes < t->opts.sndbuf_bytes &&
+	return t->snd_mem_bytes < t->opts.sndbuf_bytes && !(t->flags & TF_NOMEM) &&
 	       (!t->opts.notsent_lowat_bytes || unsent_bytes(t) < t->opts.notsent_lowat_bytes);
 }
 
@@ -391,21 +393,11 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 /* ---- bind, listen, connect ---- */
 
-int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
 {
 	struct port_key key;
 	int r;
 
-	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
-		return -EINVAL;
-	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
-		return -EAFNOSUPPORT;
-	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
-		return -EINVAL;
-	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
-	    !t->opts.freebind && !t->opts.transparent)
-		return -EADDRNOTAVAIL;
 	stack_touch(st, slab_index(&st->tcbs, t));
 	t->laddr = ep->addr;
 	t->lport = ep->port;
@@ -427,12 +419,34 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	return 0;
 }
 
+int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+{
+	(void)now;
+	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
+		return -EINVAL;
+	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
+		return -EAFNOSUPPORT;
+	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
+		return -EINVAL;
+	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
+	    !t->opts.freebind && !t->opts.transparent)
+		return -EADDRNOTAVAIL;
+	if (ep->port || !t->opts.bind_no_port)
+		return bind_with_port(st, t, ep);
+	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
+	t->laddr = ep->addr;
+	if (!ipaddr_is_any(ep->addr))
+		t->flags |= TF_BOUND_ADDR;
+	return 0;
+}
+
 int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 {
 	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
 	struct port_key key;
 	int r;
 
+	(void)now;
 	if (t->state == TCPS_LISTEN) {
 		t->l.backlog_conns = n;
 		return 0;
@@ -444,7 +458,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		struct endpoint ep = { .addr = t->laddr, .port = 0 };
 
 		t->flags &= ~TF_BOUND_PORT;
-		r = tcp_bind(st, t, &ep, now);
+		r = bind_with_port(st, t, &ep);
 		if (r < 0)
 			return r;
 	}
@@ -927,6 +941,32 @@ static int send_check(struct tcb *t)
 	return 0;
 }
 
+/*
+ * The host's payload memory is used up. As Linux under tcp_mem: the socket is not writable, a blocking writer waits, and all
+ * are told when enough is free again (cell_put()).
+ */
+static void no_memory(struct stack *st, struct tcb *t)
+{
+	t->flags |= TF_NOMEM;
+	if (!dnode_linked(&t->mem_wait))
+		dlist_append(&st->mem_waiters, &t->mem_wait);
+}
+
+void tcp_memory_freed(struct stack *st)
+{
+	struct dnode *d;
+
+	while ((d = dlist_pop(&st->mem_waiters))) {
+		struct tcb *t = container_of(d, struct tcb, mem_wait);
+
+		t->flags &= ~TF_NOMEM;
+		if (writeable(t))
+			tcp_event(st, t, TCP_EV_OUT | TCP_EV_WRNORM);
+		else
+			t->flags |= TF_NOSPACE;
+	}
+}
+
 ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct iovec *iov, int max, int *ret_n)
 {
 	uint32_t got = 0, budget, room;
@@ -975,8 +1015,10 @@ ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct io
 		iov[n++] = (struct iovec){ c->data, room_c };
 		got += room_c;
 	}
-	if (n == 0)
-		return -ENOBUFS;
+	if (n == 0) {
+		no_memory(st, t);
+		return -EAGAIN;
+	}
 	t->flags |= TF_SND_BUSY;
 	*ret_n = n;
 	return got;

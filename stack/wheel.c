@@ -57,6 +57,8 @@ void wheel_cancel(struct wheel *w, struct timer *t)
 void wheel_set(struct wheel *w, struct timer *t, usec_t at)
 {
 	wheel_cancel(w, t);
+	if (at == USEC_NEVER)
+		return;
 	t->at = at;
 	wheel_insert(w, t);
 }

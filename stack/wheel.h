@@ -23,9 +23,10 @@ enum timer_kind { TIMER_NONE, TIMER_NEIGH, TIMER_TCB, TIMER_REQUEST, TIMER_TIMEW
 
 struct timer {
 	struct timer *next, **pprev; /* pprev NULL: not armed */
-	usec_t at;
-	uint32_t kind; /* enum timer_kind, set by the owner once */
+	usec_t at : 60; /* 36,000 years */
+	usec_t kind : 4; /* enum timer_kind, set by the owner once */
 };
+_Static_assert(sizeof(struct timer) == 24, "one in each connection, request and TIME_WAIT");
 
 struct wheel {
 	uint64_t tick; /* nothing is armed for an earlier one */
@@ -34,7 +35,10 @@ struct wheel {
 };
 
 void wheel_init(struct wheel *w, usec_t now);
-/** wheel_set() - arms @t for @at, or moves it there; a time that has passed fires at the next wheel_pop() */
+/**
+ * wheel_set() - arms @t for @at, or moves it there; a time that has passed fires at the next wheel_pop(), USEC_NEVER
+ * disarms
+ */
 void wheel_set(struct wheel *w, struct timer *t, usec_t at);
 void wheel_cancel(struct wheel *w, struct timer *t); /* fine if not armed */
 /**

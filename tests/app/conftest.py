@@ -23,6 +23,7 @@ def pytest_configure(config):
     if config.getoption("--io"):
         Options.io = config.getoption("--io")
     config.addinivalue_line("markers", "modes(*names): the test makes sense in these modes only")
+    config.addinivalue_line("markers", "more: programs beyond the set that CI has; run with -m more")
     config.addinivalue_line("markers", "core: part of the short set that runs at every level of OWNSTACK_IO")
 
 
@@ -31,6 +32,14 @@ def pytest_generate_tests(metafunc):
         wanted = metafunc.config.getoption("--mode").split(",")
         mark = metafunc.definition.get_closest_marker("modes")
         metafunc.parametrize("mode", [m for m in wanted if not mark or m in mark.args])
+
+
+def pytest_collection_modifyitems(config, items):
+    """Those marked `more` run only where they are asked for."""
+    if "more" not in config.getoption("-m"):
+        more = [i for i in items if i.get_closest_marker("more")]
+        config.hook.pytest_deselected(items=more)
+        items[:] = [i for i in items if i not in more]
 
 
 @pytest.hookimpl(hookwrapper=True)

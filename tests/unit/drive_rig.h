@@ -33,6 +33,7 @@ static const uint8_t our_mac[6] = { 2, 0, 0, 0, 0, 1 }, peer_mac[6] = { 2, 0, 0,
 /* What processes of one test tell each other; the test adds its own behind. */
 struct drive_shared {
 	_Atomic int step, go, failed;
+	_Atomic int settled;	     /* a member has its connections, and is about to do what the test is about */
 	_Atomic uint64_t count[64];
 	_Atomic int peer_burst;	     /* peer: connect so many times at once to OUR_IP:peer_port */
 	_Atomic int peer_port, peer_established, peer_send_now;
@@ -314,7 +315,18 @@ static inline void killed(pid_t pid)
 	waitpid(pid, &status, 0);
 }
 
-/* ---- sockets, as preload/ makes them, without numbers ---- */
+/* ---- sockets, as preload/ makes them; without numbers, unless number_next says which is free ---- */
+
+static int number_next;
+
+/* Shard lock held, since the file was made. */
+static inline void sock_number(struct thr *t, struct file *f)
+{
+	struct file *old;
+
+	if (number_next && !fdtab_set(number_next++, f, 0, &old))
+		file_unref(t, f);
+}
 
 static inline struct file *sock_open(struct thr *t)
 {
@@ -326,6 +338,7 @@ static inline struct file *sock_open(struct thr *t)
 	file_ref(f);
 	f->tcb = tcp_open(host->shard.stack, 4, file_handle(f), t->now);
 	tcp_opts(f->tcb)->nodelay = 1;
+	sock_number(t, f);
 	thr_leave(t);
 	return f;
 }
@@ -407,6 +420,7 @@ static inline struct file *sock_accept(struct thr *t, struct file *l, usec_t dea
 		file_ref(f);
 		f->tcb = c;
 		tcp_set_user(c, file_handle(f));
+		sock_number(t, f);
 	}
 	thr_leave(t);
 	return f;

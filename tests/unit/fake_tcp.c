@@ -27,6 +27,11 @@ bool tcp_output_next(struct stack *st, usec_t now)
 	return false;
 }
 
+void tcp_memory_freed(struct stack *st)
+{
+	(void)st;
+}
+
 bool tcp_output_pending(const struct stack *st)
 {
 	(void)st;

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The shard lock and its holder: killed, stopped, traced. A member is single-stepped through the life of sockets and killed
+ * while it holds the lock, at steps drawn from a seed; afterwards all structures are checked link by link, the others'
+ * connections must go on, and nothing of the dead one may be left. OWNSTACK_LOCK_KILLS=n makes n kills instead of a few (the
+ * long run of tests/stress), OWNSTACK_LOCK_SEED another choice of them.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include "../../stack/tcb.h"
+#include "drive_rig.h"
+
+#define KILLS	  120
+#define BREAK_MS  150 /* patience of 50 ms, a look, repair */
+
+/* ---- the checker ---- */
+
+static char fault[160];
+#define SOUND(cond, ...)                                                  \
+	do {                                                              \
+		if (!(cond) && !fault[0])                                 \
+			snprintf(fault, sizeof(fault), __VA_ARGS__);      \
+	} while (0)
+
+static void slab_sound(const struct slab *s, const char *name)
+{
+	uint32_t live = 0, free_n = 0, i;
+
+	for (uint32_t c = 0; slab_next(s, &c);)
+		live++;
+	SOUND(live == s->in_use, "%s: %u live, %u in use", name, live, s->in_use);
+	for (i = s->free_head; i && free_n <= s->next_fresh; free_n++)
+		i = ((struct slab_hdr *)(s->extent[i / s->per_extent] + (size_t)(i % s->per_extent) * s->stride_bytes))->link;
+	SOUND(live + free_n == s->next_fresh - 1, "%s: %u live and %u free of %u", name, live, free_n, s->next_fresh - 1);
+}
+
+static uint32_t in_queue(const struct cell *c, const struct cell *want)
+{
+	uint32_t n = 0;
+
+	for (int limit = 0; c && limit < 100000; c = c->next, limit++)
+		n += c == want;
+	return n;
+}
+
+static uint32_t cell_users(const struct stack *st, const struct cell *want)
+{
+	uint32_t n = 0;
+	struct pbuf *p;
+	struct tcb *t;
+
+	for (uint32_t c = 0; (t = slab_next(&st->tcbs, &c));)
+		n += in_queue(t->snd_head, want) + in_queue(t->snd_rsv, want) + in_queue(t->rcv_head, want) + (t->sack == want) +
+		     (t->ooo == want);
+	for (uint32_t c = 0; (p = slab_next(&st->pools.pbufs, &c));)
+		for (unsigned i = 0; i < p->n_frags; i++)
+			n += p->frag[i].cell == want;
+	return n;
+}
+
+static bool hash_finds(const struct htab *h, const struct hnode *n)
+{
+	for (struct hnode *at = htab_first(h, n->hash); at; at = htab_next(at))
+		if (at == n)
+			return true;
+	return false;
+}
+
+static void stack_sound(const struct stack *st)
+{
+	uint32_t hashed = 0, wants = 0, listed = 0;
+	struct cell *cell;
+	struct tcb *t;
+
+	slab_sound(&st->tcbs, "tcbs");
+	slab_sound(&st->requests, "requests");
+	slab_sound(&st->timewaits, "timewaits");
+	slab_sound(&st->pools.pbufs, "pbufs");
+	for (int k = 0; k < CELL_CLASSES; k++) {
+		slab_sound(&st->pools.cells[k], "cells");
+		for (uint32_t c = 0; (cell = slab_next(&st->pools.cells[k], &c));)
+			SOUND(cell->refs == cell_users(st, cell), "cell of class %d: %u references, %u users", k, cell->refs, cell_users(st, cell));
+	}
+	for (uint32_t c = 0; (t = slab_next(&st->tcbs, &c));) {
+		if (t->flags & TF_HASHED) {
+			hashed++;
+			SOUND(hash_finds(&st->conns, &t->node), "tcb %u is not found by its tuple", slab_index(&st->tcbs, t));
+		}
+		if (t->state == TCPS_LISTEN)
+			SOUND(hash_finds(&st->listeners, &t->node), "listener is not found");
+		if (dnode_linked(&t->out)) {
+			wants++;
+			SOUND(t->out.next->prev == &t->out && t->out.prev->next == &t->out, "output list is torn");
+		}
+	}
+	for (struct dnode *d = st->tcp_out.next; d != &st->tcp_out && listed < 100000; d = d->next)
+		listed++;
+	SOUND(listed == wants, "%u tcbs on the output list, %u say so", listed, wants);
+	SOUND(hashed + st->requests.in_use + st->timewaits.in_use == st->conns.count, "table counts %u, there are %u", st->conns.count, hashed);
+}
+
+static void ready_sound(void)
+{
+	uint32_t in_files = 0, in_epolls = 0, by_epolls = 0, waiting = 0, of_slots = 0;
+	struct waiter *wt;
+	struct epoll *ep;
+	struct file *f;
+
+	slab_sound(&host->files, "files");
+	slab_sound(&host->watches, "watches");
+	slab_sound(&host->epolls, "epolls");
+	slab_sound(&host->waiters, "waiters");
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
+		struct watch **at = &f->watches;
+
+		for (; *at; at = &(*at)->next, in_files++)
+			SOUND((*at)->prev == at && (*at)->file == f, "list of a file's watches is torn");
+	}
+	for (uint32_t c = 0; (ep = slab_next(&host->epolls, &c));) {
+		struct watch **at = &ep->all, **ready = &ep->ready;
+		uint32_t n = 0;
+
+		for (; *at; at = &(*at)->all_next, in_epolls++)
+			SOUND((*at)->all_prev == at && (*at)->ep == ep, "list of an epoll's members is torn");
+		for (; *ready; ready = &(*ready)->ready_next, n++)
+			SOUND((*ready)->ready_prev == ready && (*ready)->queued, "ready list is torn");
+		SOUND(ready == ep->ready_tail && n == ep->n_ready, "ready list: %u of %u, or the tail is wrong", n, ep->n_ready);
+		by_epolls += ep->n_watches;
+	}
+	SOUND(in_epolls == by_epolls, "epolls count %u members and have %u", by_epolls, in_epolls);
+	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));)
+		for (struct watch *w = wt->watches; w; w = w->sibling)
+			waiting++;
+	SOUND(in_files == host->watches.in_use && in_epolls + waiting == in_files, "%u watches: %u at files, %u at epolls, %u of threads",
+	      host->watches.in_use, in_files, in_epolls, waiting);
+	for (uint32_t i = 0; i < host->slot_top; i++)
+		for (wt = host->slot[i].waiters; wt; wt = wt->next, of_slots++)
+			SOUND(wt->slot == i, "waiter at the wrong slot");
+	SOUND(of_slots == host->waiters.in_use, "%u waiters, %u at slots", host->waiters.in_use, of_slots);
+}
+
+/* Where it was killed, for addr2line: relative to a symbol, since the program is loaded anywhere. */
+static long killed_at;
+
+/* ---- a life to be cut short ---- */
+
+static void unnumber(struct thr *t, int fd)
+{
+	struct file *f = fdtab_clear(fd);
+
+	thr_enter();
+	shard_lock(t);
+	file_unref(t, f);
+	thr_leave(t);
+}
+
+/* what the victim does; @port: where it listens for one connection of the peer */
+static void life(struct thr *t)
+{
+	struct file *l, *c, *e, *a;
+	struct epoll_event ev;
+
+	number_next = 100;
+	l = sock_open(t);
+	c = sock_open(t);
+	sock_listen(t, l, 80);
+	atomic_store(&shared->peer_burst, 1);
+	sock_connect(t, c, ECHO_PORT, io_now() + SEC(2));
+	thr_enter();
+	shard_lock(t);
+	e = epoll_file_new();
+	file_ref(e);
+	sock_number(t, e);
+	epoll_watch_add(t, e->ep, c, 101, EPOLLIN | (uint32_t)EPOLLET, 1);
+	epoll_watch_add(t, e->ep, l, 100, EPOLLIN, 2);
+	thr_leave(t);
+	for (uint64_t i = 0; i < 3; i++)
+		ping(t, c, i, SEC(2));
+	thr_enter();
+	shard_lock(t);
+	epoll_collect(t, e->ep, &ev, 1);
+	epoll_watch_mod(t, e->ep, c, 101, EPOLLIN | EPOLLOUT, 3);
+	epoll_collect(t, e->ep, &ev, 1);
+	epoll_watch_del(t, e->ep, c, 101);
+	thr_leave(t);
+	a = sock_accept(t, l, io_now() + SEC(2));
+	unnumber(t, 101);
+	unnumber(t, 102);
+	if (a)
+		unnumber(t, 103);
+	unnumber(t, 100);
+}
+
+/**
+ * stepped() - let @pid live, step by step, and kill it at its @n-th step under the lock
+ * Return: steps it made under the lock, if it came to its end before
+ */
+static uint64_t stepped(pid_t pid, uint64_t n)
+{
+	uint64_t held = 0;
+	uint32_t slot = 0;
+	int status;
+
+	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
+		int sig = WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP ? 0 : WSTOPSIG(status);
+
+		if (!slot)
+			for (uint32_t i = 1; i < host->slot_top; i++)
+				slot = host->slot[i].pid == pid ? i : slot;
+		if (slot && (host->shard.lock & 0x3fff) == slot && held++ == n) {
+			struct user_regs_struct regs = { 0 };
+
+			ptrace(PTRACE_GETREGS, pid, 0, &regs);
+			killed_at = (long)regs.rip - (long)(uintptr_t)&stack_init;
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, __WALL);
+			return held;
+		}
+		ptrace(PTRACE_SINGLESTEP, pid, 0, sig);
+	}
+	return held;
+}
+
+static pid_t victim(void)
+{
+	pid_t pid = child();
+
+	if (!pid) {
+		struct thr *t = member_enter();
+
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		raise(SIGSTOP);
+		life(t);
+		thr_exit(t);
+		_exit(0);
+	}
+	return pid;
+}
+
+static uint32_t slot_of(pid_t pid)
+{
+	for (uint32_t i = 1; i < host->slot_top; i++)
+		if (host->slot[i].pid == pid)
+			return i;
+	return 0;
+}
+
+static uint64_t env_number(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoull(s, NULL, 0) : otherwise;
+}
+
+Test(lock, holder_killed_at_any_instruction, .timeout = 3600)
+{
+	uint64_t kills = env_number("OWNSTACK_LOCK_KILLS", KILLS), seed = env_number("OWNSTACK_LOCK_SEED", 1), total;
+	uint32_t files, watches, waiters, epolls, slot;
+	struct file *mine[2];
+	struct stack *st;
+	struct thr *t;
+	pid_t pid;
+
+	drive_rig(IO_LEVEL_POLL, false);
+	st = host->shard.stack;
+	atomic_store(&shared->peer_port, 80);
+	slot_register();
+	t = thr_enter();
+	for (int i = 0; i < 2; i++) {
+		mine[i] = sock_open(t);
+		cr_assert_eq(sock_connect(t, mine[i], ECHO_PORT, io_now() + SEC(2)), 0);
+	}
+	total = stepped(victim(), UINT64_MAX);
+	cr_assert_gt(total, 1000);
+	for (uint32_t i = 2; i < host->slot_top; i++)
+		if (i != slot_self() && host->slot[i].pid)
+			slot_drop(t, i);
+	files = host->files.in_use, watches = host->watches.in_use, waiters = host->waiters.in_use, epolls = host->epolls.in_use;
+	for (uint64_t k = 0; k < kills; k++) {
+		uint64_t n = (seed = seed * 6364136223846793005u + 1442695040888963407u, (seed >> 16) % total);
+		bool touched[2];
+		usec_t before;
+
+		pid = victim();
+		stepped(pid, n);
+		for (int i = 0; i < 2; i++) { /* it may have been at a late segment of ours: then that one may be reset */
+			uint32_t index = slab_index(&st->tcbs, mine[i]->tcb);
+
+			touched[i] = st->touching[0] == index || st->touching[1] == index;
+		}
+		slot = slot_of(pid);
+		fault[0] = 0;
+		before = io_now();
+		thr_enter();
+		shard_lock(t);
+		cr_expect_leq(io_now() - before, MSEC(BREAK_MS));
+		stack_sound(st);
+		ready_sound();
+		thr_leave(t);
+		cr_assert_eq(fault[0], 0, "killed at stack_init%+ld: %s", killed_at, fault);
+		for (int i = 0; i < 2; i++)
+			cr_assert(ping(t, mine[i], k, SEC(3)) != USEC_NEVER || touched[i], "killed at stack_init%+ld: connection %d is broken", killed_at, i);
+		if (slot)
+			slot_drop(t, slot);
+		thr_enter();
+		shard_lock(t);
+		stack_sound(st);
+		ready_sound();
+		thr_leave(t);
+		cr_assert_eq(fault[0], 0, "killed at stack_init%+ld, dropped: %s", killed_at, fault);
+		cr_expect_eq(host->files.in_use, files, "killed at stack_init%+ld: %u files more", killed_at, host->files.in_use - files);
+		cr_expect_eq(host->watches.in_use, watches, "killed at stack_init%+ld", killed_at);
+		cr_expect_eq(host->waiters.in_use, waiters, "killed at stack_init%+ld", killed_at);
+		cr_expect_eq(host->epolls.in_use, epolls, "killed at stack_init%+ld", killed_at);
+		files = host->files.in_use, watches = host->watches.in_use, epolls = host->epolls.in_use;
+		for (int i = 0; i < 2; i++) {
+			if (tcp_state(mine[i]->tcb) == TCPS_ESTABLISHED)
+				continue;
+			cr_expect(touched[i]);
+			sock_close(t, mine[i]);
+			mine[i] = sock_open(t);
+			cr_assert_eq(sock_connect(t, mine[i], ECHO_PORT, io_now() + SEC(2)), 0);
+		}
+	}
+}
+
+/* ---- stopped, not dead ---- */
+
+/* A member that stops itself in the lock as @how says, and says when it got out. */
+static pid_t stops_inside(void)
+{
+	pid_t pid = child();
+
+	if (!pid) {
+		struct thr *t = member_enter();
+
+		shard_lock(t);
+		atomic_store(&shared->step, 1);
+		raise(SIGSTOP);
+		shard_unlock(t);
+		atomic_store(&shared->step, 2);
+		_exit(0);
+	}
+	cr_assert(WITHIN_MS(1000, atomic_load(&shared->step)));
+	return pid;
+}
+
+static bool is_stopped(pid_t pid)
+{
+	return slot_life(slot_of(pid)) == SLOT_STOPPED;
+}
+
+Test(lock, stopped_holder_leaves_first_and_stops_then, .timeout = 20)
+{
+	struct thr *t;
+	usec_t before;
+	pid_t pid;
+
+	drive_rig(IO_LEVEL_POLL, false);
+	cr_assert_gt(slot_register(), 0);
+	t = thr_enter();
+	pid = stops_inside();
+	cr_assert(WITHIN_MS(1000, is_stopped(pid)));
+	before = io_now();
+	shard_lock(t);
+	cr_expect_leq(io_now() - before, MSEC(BREAK_MS));
+	shard_unlock(t);
+	cr_expect(WITHIN_MS(1000, is_stopped(pid)), "it goes on being stopped, as its user wanted");
+	usleep(100000);
+	cr_expect(is_stopped(pid));
+	cr_expect_eq(atomic_load(&shared->step), 1);
+	kill(pid, SIGCONT);
+	cr_expect(WITHIN_MS(1000, atomic_load(&shared->step) == 2), "and is continued by its user as ever");
+	cr_expect_eq(rig_reap(pid), 0);
+}
+
+/* in a debugger: neither continued nor told to stop itself afterwards; who needs the lock waits */
+Test(lock, traced_holder_is_left_to_its_debugger, .timeout = 20)
+{
+	struct thr *t;
+	pid_t pid, waits;
+	int status;
+
+	drive_rig(IO_LEVEL_POLL, false);
+	pid = child();
+	if (!pid) {
+		t = member_enter();
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		shard_lock(t);
+		raise(SIGTRAP);
+		shard_unlock(t);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFSTOPPED(status));
+	waits = child();
+	if (!waits) {
+		t = member_enter();
+		atomic_store(&shared->step, 1);
+		_exit(0);
+	}
+	usleep(250000);
+	cr_expect_eq(atomic_load(&shared->step), 0);
+	ptrace(PTRACE_CONT, pid, 0, 0);
+	cr_expect(WITHIN_MS(1000, atomic_load(&shared->step)));
+	cr_expect_eq(rig_reap(pid), 0, "it ran to its end");
+	cr_expect_eq(rig_reap(waits), 0);
+}
+
+/* the signal may not be sent: other users' processes wait until the holder's own user continues it */
+Test(lock, holder_of_another_user_is_waited_for, .timeout = 20)
+{
+	pid_t pid, waits;
+
+	drive_rig(IO_LEVEL_POLL, false);
+	if (getuid())
+		cr_skip_test("needs root, to become somebody else");
+	pid = stops_inside();
+	cr_assert(WITHIN_MS(1000, is_stopped(pid)));
+	waits = child();
+	if (!waits) {
+		struct thr *t;
+
+		if (setsid() < 0 || setresuid(65534, 65534, 65534)) /* SIGCONT may be sent within a session */
+			_exit(1);
+		t = member_enter();
+		atomic_store(&shared->go, t ? 1 : 2);
+		_exit(0);
+	}
+	usleep(250000);
+	cr_expect_eq(atomic_load(&shared->go), 0);
+	cr_expect(is_stopped(pid));
+	kill(pid, SIGCONT);
+	cr_expect(WITHIN_MS(1000, atomic_load(&shared->go) == 1));
+	cr_expect_eq(rig_reap(pid), 0);
+	cr_expect_eq(rig_reap(waits), 0);
+}
+
+/* ---- as a lock ---- */
+
+static uint64_t guarded;
+
+static void *counts(void *arg)
+{
+	struct thr *t = thr_enter();
+
+	for (int i = 0; i < 100000; i++) {
+		shard_lock(t);
+		guarded++;
+		shard_unlock(t);
+	}
+	return arg;
+}
+
+Test(lock, four_threads_exclude_one_another, .timeout = 60)
+{
+	pthread_t th[4];
+
+	rig_join();
+	for (int i = 0; i < 4; i++)
+		pthread_create(&th[i], NULL, counts, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(th[i], NULL);
+	cr_expect_eq(guarded, 400000);
+	cr_expect_eq(host->shard.lock, 0);
+	cr_expect_eq(host->waiters.in_use, 1, "threads gone, waiters gone");
+}
