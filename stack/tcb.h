@@ -62,7 +62,7 @@ enum tcp_flags {
 	TF_PINGPONG = 1u << 19,	/* interactive: acknowledgments ride on answers */
 	TF_DSACK = 1u << 20,	/* report dsack_start/end in the next acknowledgment */
 	TF_RCV_HOLE = 1u << 21,	/* what tcp_recv_begin() gave lies behind the urgent octet at copied_seq */
-	TF_NOMEM = 1u << 25,	/* a writer found no cell: not writable until tcp_memory_freed() says so */
+	TF_NOMEM = 1u << 31,	/* a writer found no cell: not writable until tcp_memory_freed() says so */
 	TF_CONNECTING = 1u << 22,	/* connect() was begun, and its outcome not yet told */
 	TF_CWND_LIMITED = 1u << 23,	/* cwnd was what stopped us in this round (RFC 7661) */
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
