@@ -136,12 +136,14 @@ static int format_stack(struct host *h, const struct config *cfg, const struct h
 {
 	struct stack_config sc = { .region = &h->region, .dev = dev->caps };
 	uint64_t mem = cfg->mem_limit ? cfg->mem_limit : physical_bytes() / 16;
-	int cc = tcp_cc_find(cfg->congestion ? "reno" : "cubic");
+	static const char *const cc_names[] = { "cubic", "reno", "bbr" };
+	int cc = tcp_cc_find(cc_names[cfg->congestion < 3 ? cfg->congestion : 0]);
 
 	if (sys_call(SYS_getrandom, sc.seed, sizeof(sc.seed), 0, 0, 0, 0) != (long)sizeof(sc.seed))
 		return -EIO;
 	stack_sysctl_default(&sc.ctl);
 	sc.ctl.mem_limit_bytes = mem < h->arena_bytes / 2 ? mem : h->arena_bytes / 2;
+	sc.ctl.tcp_ecn = (uint8_t)cfg->ecn;
 	if (cc >= 0)
 		sc.ctl.tcp_congestion = (uint8_t)cc;
 	h->shard.stack = stack_init(&sc, io_now());

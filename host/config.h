@@ -38,7 +38,8 @@ struct config {
 	uint32_t listen_both;		/* 0 no, 1 loopback */
 	uint32_t loopback;		/* 0 the kernel's, 1 the private host's own */
 	uint64_t arena_bytes, mem_limit;
-	uint32_t congestion;		/* 0 cubic, 1 reno: index into the choices */
+	uint32_t congestion;		/* 0 cubic, 1 reno, 2 bbr: index into the choices */
+	uint32_t ecn;			/* as the sysctl tcp_ecn: 0 no, 1 ask, 2 agree */
 	struct config_neigh *neigh;	/* n_neigh of them */
 	uint32_t n_neigh;
 	char pcap[128], impair[128], token[40], log[128];

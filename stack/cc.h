@@ -2,14 +2,21 @@
 /*
  * cc.h - congestion control: hooks, one file per algorithm
  *
- * All act on cwnd and ssthresh in octets. Their own state is tcb->cc, zeroed before init. A connection holds its
- * index in the table of tcp_cc_ops(), never an address, since processes load this code at different places.
+ * All act on cwnd and ssthresh in octets. Their own state is tcb->cc, zeroed before init, and a cell at tcb->cc_cell
+ * where that is too little. A connection holds its index in the table of tcp_cc_ops(), never an address, since
+ * processes load this code at different places.
+ *
+ * Two kinds: those that grow cwnd by acknowledgments and let recovery reduce it (CUBIC, Reno), and those with a cell,
+ * which model the path: they hear of each frame that leaves (sent) and of each acknowledgment in any state (model),
+ * and what they make of cwnd and pace_Bps holds.
  */
 #ifndef OWNSTACK_STACK_CC_H
 #define OWNSTACK_STACK_CC_H
 
+#include <stdbool.h>
 #include "netdev.h"
 
+struct stack;
 struct tcb;
 
 #define CWND_MAX_BYTES	   (1u << 30)
@@ -17,7 +24,8 @@ struct tcb;
 
 struct cc_ops {
 	const char *name;
-	void (*init)(struct tcb *t, usec_t now);
+	/** init() - at the start of a connection, or when the program chooses this one; may allocate cc_cell */
+	void (*init)(struct stack *st, struct tcb *t, usec_t now);
 	/** ack() - @acked new octets were acknowledged outside of recovery; @rtt_us: sample, UINT32_MAX: none */
 	void (*ack)(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now);
 	/** ssthresh() - loss was found: the new slow start threshold, at least two segments */
@@ -28,9 +36,15 @@ struct cc_ops {
 	void (*restart)(struct tcb *t, usec_t idle_us);
 	/** timeout() - the retransmission timer went off */
 	void (*timeout)(struct tcb *t);
+	/* only called where there is a cc_cell */
+	/** sent() - a frame of new data left; snd_nxt is behind it, @app_limited: there is no more and cwnd has room */
+	void (*sent)(struct tcb *t, uint32_t len, bool app_limited, usec_t now);
+	/** model() - last word on cwnd and pace_Bps after each acknowledgment */
+	void (*model)(struct stack *st, struct tcb *t, usec_t now);
 };
 
-extern const struct cc_ops cc_cubic, cc_reno;
+extern const struct cc_ops cc_cubic, cc_reno, cc_bbr;
+uint64_t bbr_rate(const struct tcb *t, bool *ret_app_limited); /* last sample, octets in a second */
 const struct cc_ops *tcp_cc_ops(const struct tcb *t);
 
 /** cc_slow_start() - takes of @acked what leads up to ssthresh; returns the rest (RFC 5681 3.1, counted in octets) */
@@ -38,5 +52,15 @@ uint32_t cc_slow_start(struct tcb *t, uint32_t acked);
 /** cc_grow() - one segment for each @per_segment octets acknowledged; *credit keeps the fraction */
 void cc_grow(struct tcb *t, uint32_t *credit, uint32_t acked, uint32_t per_segment);
 void cc_idle_restart(struct tcb *t, usec_t idle_us); /* restart() of RFC 5681 4.1 */
+
+/** tcp_cc_start() - (re)starts the algorithm that opts.cc names; one without memory for its cell gives way to Reno */
+void tcp_cc_start(struct stack *st, struct tcb *t, usec_t now);
+/**
+ * tcp_cc_reduce() - congestion: the new ssthresh
+ *
+ * Once in a round trip (RFC 3168 6.1.2): where cwnd was just reduced for a mark it stays as it is. The peer of an ECN
+ * connection is told with the next new segment.
+ */
+uint32_t tcp_cc_reduce(struct tcb *t, usec_t now);
 
 #endif

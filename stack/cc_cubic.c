@@ -53,8 +53,9 @@ static uint32_t cbrt64(uint64_t x)
 	return (uint32_t)r;
 }
 
-static void cubic_init(struct tcb *t, usec_t now)
+static void cubic_init(struct stack *st, struct tcb *t, usec_t now)
 {
+	(void)st;
 	(void)now;
 	memset(t->cc, 0, sizeof(t->cc));
 	cubic_of(t)->rtt_last = cubic_of(t)->rtt_cur = UINT32_MAX;
@@ -205,4 +206,7 @@ static void cubic_timeout(struct tcb *t)
 	cubic_of(t)->epoch_ms = 0;
 }
 
-const struct cc_ops cc_cubic = { "cubic", cubic_init, cubic_ack, cubic_ssthresh, cubic_undo, cubic_restart, cubic_timeout };
+const struct cc_ops cc_cubic = {
+	.name = "cubic", .init = cubic_init, .ack = cubic_ack, .ssthresh = cubic_ssthresh, .undo = cubic_undo,
+	.restart = cubic_restart, .timeout = cubic_timeout,
+};

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "tcp_priv.h"
 
-static const struct cc_ops *const cc_table[] = { &cc_cubic, &cc_reno };
+static const struct cc_ops *const cc_table[] = { &cc_cubic, &cc_reno, &cc_bbr };
 #define CC_N ((int)(sizeof(cc_table) / sizeof(cc_table[0])))
 
 const struct cc_ops *tcp_cc_ops(const struct tcb *t)
@@ -23,6 +23,31 @@ int tcp_cc_find(const char *name)
 const char *tcp_cc_name(int index)
 {
 	return index >= 0 && index < CC_N ? cc_table[index]->name : NULL;
+}
+
+#define CC_RENO 1 /* its place in the table */
+
+void tcp_cc_start(struct stack *st, struct tcb *t, usec_t now)
+{
+	cell_put(st, t->cc_cell);
+	t->cc_cell = NULL;
+	memset(t->cc, 0, sizeof(t->cc));
+	t->pace_Bps = 0;
+	tcp_cc_ops(t)->init(st, t, now);
+	if (tcp_cc_ops(t)->model && !t->cc_cell) {
+		t->opts.cc = CC_RENO;
+		cc_reno.init(st, t, now);
+	}
+	tcp_pace_update(t);
+}
+
+uint32_t tcp_cc_reduce(struct tcb *t, usec_t now)
+{
+	if (t->ecn & ECN_OK)
+		t->ecn |= ECN_CWR;
+	if (tcp_ecn_reduced(t))
+		return t->ssthresh;
+	return tcp_cc_ops(t)->ssthresh(t, now);
 }
 
 uint32_t cc_slow_start(struct tcb *t, uint32_t acked)
@@ -56,8 +81,9 @@ static struct reno *reno_of(struct tcb *t)
 	return (struct reno *)t->cc;
 }
 
-static void reno_init(struct tcb *t, usec_t now)
+static void reno_init(struct stack *st, struct tcb *t, usec_t now)
 {
+	(void)st;
 	(void)now;
 	reno_of(t)->credit = 0;
 }
@@ -101,4 +127,7 @@ static void reno_timeout(struct tcb *t)
 	reno_of(t)->credit = 0;
 }
 
-const struct cc_ops cc_reno = { "reno", reno_init, reno_ack, reno_ssthresh, reno_undo, cc_idle_restart, reno_timeout };
+const struct cc_ops cc_reno = {
+	.name = "reno", .init = reno_init, .ack = reno_ack, .ssthresh = reno_ssthresh, .undo = reno_undo,
+	.restart = cc_idle_restart, .timeout = reno_timeout,
+};

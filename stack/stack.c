@@ -58,6 +58,9 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_sack = 1,
 		.tcp_timestamps = 1,
 		.tcp_window_scaling = 1,
+		.tcp_ecn = 2,
+		.tcp_ecn_fallback = 1,
+		.tcp_slow_start_after_idle = 1,
 		.tcp_congestion = 0, /* the first of the table: CUBIC */
 		.mem_limit_bytes = 0, /* half of the region */
 	};

@@ -32,6 +32,9 @@ struct stack_sysctl {
 	uint8_t tcp_mtu_probing;		/* 1: a path that swallows large packets is found out (RFC 4821) */
 	uint8_t tcp_syncookies;			/* 0: of too many half-open requests the oldest goes; 1: cookies then; 2: always */
 	uint8_t ip_default_ttl, tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_congestion; /* cc index */
+	uint8_t tcp_ecn;	/* 0 never, 1 ask for it, 2 agree when asked */
+	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */
+	uint8_t tcp_slow_start_after_idle;
 	uint64_t mem_limit_bytes;		/* cells of all sockets together */
 };
 void stack_sysctl_default(struct stack_sysctl *ctl);

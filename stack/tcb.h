@@ -26,7 +26,9 @@ enum tcp_node_kind { TCP_NODE_TCB = 1, TCP_NODE_REQ = 2, TCP_NODE_TW = 3, TCP_NO
 	X(PERSIST, "zero-window probe, RFC 9293 3.8.6.1")                     \
 	X(DELACK, "acknowledgment held back, RFC 9293 3.8.6.3")               \
 	X(KEEP, "keep-alive, RFC 9293 3.8.4; orphans: end of FIN_WAIT_2")     \
-	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")
+	X(RACK, "RACK's window of reordering, or the tail loss probe, RFC 8985")     \
+	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")      \
+	X(PACE, "the next frame may leave, where the rate is paced")
 enum tcp_timer_id {
 #define X(name, text) TCPT_##name,
 	TCP_TIMERS(X)
@@ -66,16 +68,38 @@ enum tcp_flags {
 	TF_URG = 1u << 24,	/* snd_up is ahead of snd_una */
 	TF_FASTOPEN = 1u << 25,	/* SYN_SENT: the SYN has the option; SYN_RECEIVED: born by a SYN with a cookie */
 	TF_FIN_OOO = 1u << 26,	/* a FIN came ahead of its time: it stands at fin_seq */
-	TF_REXMT_HEAD = 1u << 27,	/* the segment at snd_una is to be sent once more */
+	TF_PEER_QUICK = 1u << 27,	/* the last acknowledgment was for one segment, and at once */
 	TF_CONNECTED = 1u << 28,	/* Linux's SS_CONNECTED: accepted, or connect() told of its success; until disconnected */
 	TF_SYN_WAITS = 1u << 30,	/* SYN_SENT: the SYN leaves with the first data */
 	TF_UNDO = 1u << 29,	/* prior_cwnd/prior_ssthresh can be put back if the retransmission proves needless */
 };
 
+/* Explicit congestion notification, RFC 3168 6.1 */
+enum tcp_ecn_flags {
+	ECN_OK = 1u << 0,	/* both sides agreed; in SYN_SENT: our SYN asked for it */
+	ECN_ECHO = 1u << 1,	/* a segment came marked: ECE goes with what we send until the peer says CWR */
+	ECN_CWR = 1u << 2,	/* cwnd was reduced: the next new segment says so */
+	ECN_REDUCED = 1u << 3,	/* for a mark, not for a loss: cwnd stays until snd_una reaches cwr_end */
+};
+
+/* Tail loss probe that is not answered yet: new data, or the last segment once more */
+enum { TLP_NONE, TLP_NEW, TLP_REXMT };
+/* F-RTO: not at work; since the time-out; new data leaves in place of retransmissions */
+enum { FRTO_OFF, FRTO_ARMED, FRTO_NEW_DATA };
+#define UNDO_NONE_SENT UINT32_MAX
+#define RACK_NONE      UINT32_MAX
+
+/* Times are the clock's low 32 bits */
+struct tx_mark {
+	uint32_t end, at_us;
+};
+struct rx_range {
+	uint32_t start, end, at_us, lost;
+};
+#define TCP_TX_FIRST 4
+
 /* urg_data: 0 no mark; announced, not arrived; read; arrived */
 enum { TCP_URG_VALID = 0x100, TCP_URG_NOTYET = 0x200, TCP_URG_READ = 0x400 };
-
-#define TCP_RTT_RING 8
 #define TCP_CC_WORDS 16
 #define TCP_SACK_RECENT 4
 
@@ -129,16 +153,30 @@ struct tcb {
 	/* ---- loss recovery ---- */
 	struct cell *sack;	/* scoreboard, NULL: nothing SACKed */
 	struct cell *snd_rx;	/* where retransmission last read, or NULL */
-	uint32_t high_rxt;	/* retransmitted up to here in this recovery */
+	uint32_t high_rxt;	/* no hole below it is to be sent again */
 	uint32_t lost_edge;	/* what is not SACKed below it is taken for lost */
 	uint32_t recover;	/* snd_nxt when recovery began */
-	uint32_t head_mark;	/* snd_nxt when the hole at snd_una was last sent again */
 	uint32_t sacked_bytes, pipe_bytes;
 	uint32_t prior_cwnd, prior_ssthresh, prr_cwnd, prr_delivered, prr_out;
 	uint32_t reordering;	/* segments; DupThresh, grows when reordering is seen */
-	struct { uint32_t end, at_us; } rtt_ring[TCP_RTT_RING];
-	uint8_t rtt_head, rtt_n, n_sack_recent, probes, cc_inited;
+	struct cell *txlog;	/* when what is in flight was first sent: ring of tx_mark; NULL: tx_first */
+	struct cell *rxlog;	/* what was sent again: table of rx_range; NULL: rx_first */
+	struct tx_mark tx_first[TCP_TX_FIRST];
+	struct rx_range rx_first;
+	uint16_t tx_head, tx_n, rx_n;
+	uint8_t tlp, frto, reo_mult, reo_persist, reo_round;
+	uint32_t rexmt_bytes;	/* in rxlog, not lost */
+	uint32_t rack_at_us, rack_end, rack_rtt_us;	/* latest transmission delivered; RACK_NONE: none of this flight */
+	uint32_t reo_round_end, tlp_end;
+	uint32_t undo_una, undo_bytes;	/* sent again since undo_una, no D-SACK for it; UNDO_NONE_SENT */
+	uint8_t n_sack_recent, probes, ecn;
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
+	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
+	uint32_t cwnd_used;	/* most in flight since cwnd_at_ms, while the program was what limited us */
+	uint32_t cwnd_at_ms;	/* our clock when cwnd was last full, or last brought down for want of use */
+	uint32_t cwr_end;	/* snd_nxt when cwnd was last reduced for a mark */
+	usec_t pace_at;		/* no frame before, where pace_Bps is set */
+	uint64_t pace_Bps;	/* octets of payload in a second, 0: as fast as windows allow */
 
 	/* ---- receiving ---- */
 	struct cell *ooo;	/* table of out-of-order ranges, NULL: none */
@@ -183,7 +221,7 @@ struct tcp_req {
 	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
 	uint32_t oow_at_ms;
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
-	uint8_t timeouts, acked, tos, tfo; /* tfo: the SYN-ACK brings a cookie */
+	uint8_t timeouts, acked, tos, ecn, tfo; /* tfo: the SYN-ACK brings a cookie */
 	struct tcp_req *prev, *next;	/* of the listener, oldest first */
 };
 

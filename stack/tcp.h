@@ -49,9 +49,10 @@ struct tcp_opts {
 	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
+	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */
 };
 enum { QUICKACK_UNSET, QUICKACK_ON, QUICKACK_OFF };
-enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_OTHER };
+enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVBUF, TCP_OPT_SNDBUF, TCP_OPT_QUICKACK, TCP_OPT_CC, TCP_OPT_PACING, TCP_OPT_OTHER };
 
 /* ---- life ---- */
 /** tcp_open() - gives a CLOSED socket. @family 4 or 6; @user: cookie, comes back in each event. NULL: out of memory */
@@ -127,6 +128,9 @@ struct tcp_info_view { /* what TCP_INFO and `ss -i` show; names as in linux/tcp.
 	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans, segs_in, segs_out, data_segs_in, data_segs_out;
 	uint32_t notsent_bytes, dsack_dups, reord_seen, rcv_ooopack;
 	uint32_t backlog, backlog_max; /* listeners: accept queue */
+	uint64_t pacing_rate, max_pacing_rate, delivery_rate; /* octets in a second; no pacing: UINT64_MAX, as Linux */
+	uint32_t delivered;	/* segments */
+	uint8_t delivery_rate_app_limited;
 	char cc[16];
 };
 void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *ret_info);

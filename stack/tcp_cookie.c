@@ -14,7 +14,7 @@
  * was, an error answered by a reset. Who guesses has a chance of 4 in 2^24 for each try.
  *
  * What else a SYN says rides in the lowest six bits of our timestamp, which the peer echoes (as Linux does): window
- * scale in four, 15 for none; SACK in one; one is kept for ECN. The timestamp is set back, never forward, to have
+ * scale in four, 15 for none; SACK and ECN in one each. The timestamp is set back, never forward, to have
  * these bits. A peer without timestamps gets no options but the MSS.
  *
  * What is lost: SYN-ACKs are not sent again, TCP_DEFER_ACCEPT does not wait, the round trip of the handshake is not
@@ -30,6 +30,7 @@
 #define TS_OPT_MASK	 ((1u << TS_OPT_BITS) - 1)
 #define TS_OPT_WSCALE	 0xfu /* as the window scale: none */
 #define TS_OPT_SACK	 0x10u
+#define TS_OPT_ECN	 0x20u
 #define OVERFLOW_LIVE_MS 120000u
 
 /* What most paths have; the largest that does not exceed the peer's is taken. */
@@ -60,6 +61,8 @@ static uint32_t ts_with_options(const struct tcp_req *r, usec_t now)
 
 	if (r->flags & TF_SACK)
 		opts |= TS_OPT_SACK;
+	if (r->ecn)
+		opts |= TS_OPT_ECN;
 	ts = (clock & ~TS_OPT_MASK) | opts;
 	return ts > clock ? ts - (1u << TS_OPT_BITS) : ts;
 }
@@ -81,6 +84,7 @@ void tcp_cookie_answer(struct stack *st, struct tcb *l, struct tcp_req *r, usec_
 	} else {
 		r->flags &= (uint8_t)~(TF_SACK | TF_WSCALE);
 		r->rcv_wind_shift = 0;
+		r->ecn = 0;
 	}
 	l->l.overflow_ms = tcp_ts_clock(now) ? tcp_ts_clock(now) : 1;
 	CNT(st, TcpExtSyncookiesSent);
@@ -115,6 +119,8 @@ static bool options_back(const struct stack *st, const struct tcb *l, const stru
 			return false;
 		r->flags |= TF_SACK;
 	}
+	if (opts & TS_OPT_ECN && st->ctl.tcp_ecn)
+		r->ecn = ECN_OK;
 	if ((opts & TS_OPT_WSCALE) == TS_OPT_WSCALE)
 		return true;
 	if (!st->ctl.tcp_window_scaling)

@@ -90,10 +90,7 @@ void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct 
 	data.seq++;
 	data.flags &= (uint8_t)~TH_SYN;
 	tcp_recv_data(st, t, &data, now);
-	t->rtt_head = 0;
-	t->rtt_n = 1;
-	t->rtt_ring[0].end = t->iss + 1;
-	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_tx_note(st, t, now);
 	tcp_xmit_syn(st, t, now);
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED); /* the SYN-ACK has said it */
 	tcp_timer_clear(t, TCPT_DELACK);

@@ -55,10 +55,9 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->ato_us = t->ato_us;
 	i->unacked = (tcp_flight(t) + mss - 1) / mss;
 	i->sacked = t->sacked_bytes / mss;
-	if (t->ca_state >= TCP_CA_RECOVERY)
-		i->lost = (t->lost_edge - t->snd_una) / mss;
-	if (t->ca_state >= TCP_CA_RECOVERY && seq_gt(t->high_rxt, t->snd_una))
-		i->retrans = (t->high_rxt - t->snd_una + mss - 1) / mss;
+	if (t->ca_state >= TCP_CA_RECOVERY && seq_gt(t->lost_edge, t->snd_una))
+		i->lost = (t->lost_edge - t->snd_una + mss - 1) / mss;
+	i->retrans = (t->rexmt_bytes + mss - 1) / mss;
 	i->rcv_ssthresh = t->rcv_space_bytes;
 	i->rtt_us = t->srtt_us >> 3;
 	i->rttvar_us = t->mdev_us >> 2;
@@ -81,6 +80,19 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->segs_out = t->segs_out;
 	i->data_segs_in = t->data_segs_in;
 	i->data_segs_out = t->data_segs_out;
+	if (t->ecn & ECN_REDUCED && t->ca_state < TCP_CA_CWR)
+		i->ca_state = TCP_CA_CWR;
+	if (t->ecn & ECN_OK)
+		i->options |= 8; /* TCPI_OPT_ECN */
+	i->pacing_rate = t->pace_Bps ? t->pace_Bps : UINT64_MAX;
+	i->max_pacing_rate = t->opts.max_pacing_Bps ? t->opts.max_pacing_Bps : UINT64_MAX;
+	i->delivered = (uint32_t)((t->bytes_acked + t->sacked_bytes) / mss);
+	if (t->cc_cell) {
+		bool limited;
+
+		i->delivery_rate = bbr_rate(t, &limited);
+		i->delivery_rate_app_limited = limited;
+	}
 	i->notsent_bytes = (uint32_t)tcp_unsent_bytes(t);
 	i->dsack_dups = t->dsack_dups;
 	i->reord_seen = t->reord_seen;

@@ -275,22 +275,41 @@ static void snd_free(struct stack *st, struct tcb *t, uint32_t ack)
 	}
 }
 
-/* Round trip of the newest timed segment that @s acknowledges, else by its timestamp (RFC 7323 4.1). UINT32_MAX: no sample */
-static uint32_t rtt_of(struct tcb *t, const struct tcp_seg *s, usec_t now)
+/**
+ * rtt_by_ts() - round trip by timestamp (RFC 7323 4.1), where the logs give none
+ *
+ * Karn: what was sent twice gives no sample but by its timestamp. In good order the segments between timed ones give
+ * none either: a millisecond's grain would only blur.
+ *
+ * Return: microseconds, UINT32_MAX: no sample
+ */
+static uint32_t rtt_by_ts(const struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
 {
-	uint32_t rtt = UINT32_MAX, ms;
+	uint32_t ms;
 
-	while (t->rtt_n && seq_leq(t->rtt_ring[t->rtt_head].end, s->ack)) {
-		rtt = (uint32_t)now - t->rtt_ring[t->rtt_head].at_us;
-		t->rtt_head = (uint8_t)((t->rtt_head + 1) % TCP_RTT_RING);
-		t->rtt_n--;
-	}
-	if (rtt != UINT32_MAX || !(t->flags & TF_TS) || !s->o.ts || !s->o.ts_ecr)
-		return rtt;
-	if (t->ca_state < TCP_CA_RECOVERY) /* segments between timed ones: a millisecond's grain would only blur */
+	if (!(t->flags & TF_TS) || !s->o.ts || !s->o.ts_ecr || (t->ca_state < TCP_CA_RECOVERY && !a->rexmt))
 		return UINT32_MAX;
 	ms = t->ts_offset + tcp_ts_clock(now) - s->o.ts_ecr;
 	return ms < 120000 ? (ms ? ms : 1) * 1000 : UINT32_MAX;
+}
+
+static void take_rtt(struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
+{
+	if (a->rexmt)
+		a->rtt_us = UINT32_MAX;
+	if (a->rtt_us == UINT32_MAX && a->acked)
+		a->rtt_us = rtt_by_ts(t, s, a, now);
+	if (a->rtt_us != UINT32_MAX) {
+		tcp_rtt_sample(t, a->rtt_us);
+		if (a->acked)
+			t->backoff = 0;
+	}
+	if (t->snd_una == t->snd_nxt)
+		return;
+	if (a->acked && a->acked <= t->snd_mss && tcp_tx_age(t, now) <= (t->srtt_us >> 3) + (t->srtt_us >> 5))
+		t->flags |= TF_PEER_QUICK; /* no segment of this flight waits for a second one */
+	else
+		t->flags &= ~TF_PEER_QUICK;
 }
 
 /* RFC 9293 3.10.7.4; Linux also takes a larger window, or none, from an equal segment. Return: it changed */
@@ -341,11 +360,7 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 	t->bytes_acked += a->acked;
 	t->retransmits = 0;
 	t->rexmt_start = 0;
-	a->rtt_us = rtt_of(t, s, now);
-	if (a->rtt_us != UINT32_MAX) {
-		tcp_rtt_sample(t, a->rtt_us);
-		t->backoff = 0;
-	}
+	tcp_delivered_acked(st, t, s, a, now);
 	snd_free(st, t, s->ack);
 	t->snd_una = s->ack;
 	if (t->flags & TF_URG && seq_geq(t->snd_una, t->snd_up))
@@ -355,6 +370,18 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 	ip_confirm(st, &t->path, now);
 }
 
+/* Without SACK a duplicate ACK stands for a segment, which is not counted again when it is acknowledged (RFC 9937 6) */
+static uint32_t delivered_bytes(const struct tcb *t, const struct tcp_ack_state *a, uint32_t prior_sacked)
+{
+	uint32_t before = t->dupacks * t->snd_mss;
+
+	if (t->flags & TF_SACK)
+		return a->acked + t->sacked_bytes - prior_sacked;
+	if (!a->acked)
+		return a->dupack ? t->snd_mss : 0;
+	return a->acked > before + t->snd_mss ? a->acked - before : a->acked < t->snd_mss ? a->acked : t->snd_mss;
+}
+
 /**
  * take_ack() - step 5 for synchronized states
  *
@@ -362,8 +389,8 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
  */
 static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
 {
-	uint32_t prior_una = t->snd_una;
-	struct tcp_ack_state a = { .rtt_us = UINT32_MAX };
+	uint32_t prior_una = t->snd_una, prior_sacked = t->sacked_bytes;
+	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = tcp_sack_fack(t) };
 	bool wnd_changed;
 
 	if (seq_gt(s->ack, t->snd_nxt)) {
@@ -378,7 +405,8 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 			return false;
 		}
 		if (s->o.n_sack && t->flags & TF_SACK) {
-			tcp_sack_take(st, t, s, prior_una, &a);
+			tcp_sack_take(st, t, s, prior_una, &a, now);
+			a.delivered = a.newly_sacked;
 			tcp_recovery(st, t, s, &a, now);
 		}
 		return true; /* overtaken by a later one; its payload counts */
@@ -392,9 +420,18 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 	if (a.acked && t->sack)
 		tcp_sack_trim(st, t);
 	if (s->o.n_sack && t->flags & TF_SACK)
-		tcp_sack_take(st, t, s, prior_una, &a);
+		tcp_sack_take(st, t, s, prior_una, &a, now);
+	a.delivered = delivered_bytes(t, &a, prior_sacked);
+	if (a.delivered)
+		take_rtt(t, s, &a, now);
+	if (t->ecn)
+		tcp_ecn_ack(st, t, s, now);
 	if (a.acked || a.dupack || a.newly_sacked || a.dsack || t->ca_state != TCP_CA_OPEN)
 		tcp_recovery(st, t, s, &a, now);
+	if (t->cc_cell)
+		tcp_cc_ops(t)->model(st, t, now);
+	else if (t->pace_Bps)
+		tcp_pace_update(t);
 	if (a.acked) {
 		tcp_rto_arm(st, t, now);
 		if (t->flags & TF_NOSPACE)
@@ -461,6 +498,9 @@ static void take_syn_options(struct stack *st, struct tcb *t, const struct tcp_s
 	} else {
 		t->snd_wind_shift = t->rcv_wind_shift = 0;
 	}
+	/* RFC 3168 6.1.1: a SYN asks with ECE and CWR, a SYN-ACK agrees with ECE alone */
+	if ((s->flags & (TH_ECE | TH_CWR)) != (s->flags & TH_ACK ? TH_ECE : TH_ECE | TH_CWR))
+		t->ecn = 0;
 	t->irs = s->seq;
 	t->rcv_nxt = t->rcv_wup = t->copied_seq = t->rcvq_seq = s->seq + 1;
 	t->rcv_adv = t->rcv_nxt + (t->rcv_space_bytes < 65535 ? t->rcv_space_bytes : 65535);
@@ -483,7 +523,7 @@ static void established(struct stack *st, struct tcb *t, usec_t now)
 /* RFC 9293 3.10.7.3 */
 static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
 {
-	uint32_t rtt;
+	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = t->snd_una };
 
 	if (s->flags & TH_ACK && (seq_leq(s->ack, t->iss) || seq_gt(s->ack, t->snd_nxt))) {
 		drop(st, DROP_TCP_OLD_ACK);
@@ -510,8 +550,7 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_rto_arm(st, t, now);
 		return;
 	}
-	rtt = t->retransmits ? UINT32_MAX : rtt_of(t, s, now);
-	t->rtt_n = 0;
+	tcp_delivered_acked(st, t, s, &a, now);
 	if (t->flags & TF_FASTOPEN || t->snd_nxt != t->iss + 1) {
 		tcp_tfo_syn_ack(st, t, s);
 		t->flags &= ~TF_FASTOPEN;
@@ -519,8 +558,8 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		t->bytes_acked += s->ack - (t->iss + 1);
 	}
 	t->snd_una = s->ack;
-	if (rtt != UINT32_MAX)
-		tcp_rtt_sample(t, rtt);
+	if (!t->retransmits)
+		tcp_rtt_sample(t, a.rtt_us);
 	established(st, t, now);
 	t->flags |= TF_ACK_NOW;
 	tcp_output_want(st, t);
@@ -529,10 +568,12 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 /* The handshake of a connection that lived before it: what else @s acknowledges is taken as ever */
 static bool tfo_established(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
 {
-	if (t->retransmits == 0)
-		tcp_rtt_sample(t, (uint32_t)now - t->rtt_ring[t->rtt_head].at_us);
-	t->rtt_head = (uint8_t)((t->rtt_head + 1) % TCP_RTT_RING);
-	t->rtt_n = t->retransmits ? 0 : (uint8_t)(t->rtt_n - (t->rtt_n > 0));
+	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = t->snd_una };
+	struct tcp_seg syn = { .ack = t->iss + 1 };
+
+	tcp_delivered_acked(st, t, &syn, &a, now);
+	if (t->retransmits == 0 && a.rtt_us != UINT32_MAX)
+		tcp_rtt_sample(t, a.rtt_us);
 	t->snd_una = t->iss + 1;
 	tcp_tfo_end(st, t);
 	tcp_set_state(t, TCPS_ESTABLISHED);
@@ -562,7 +603,7 @@ static bool syn_received_ack(struct stack *st, struct tcb *t, const struct tcp_s
 	if (t->flags & TF_FASTOPEN)
 		return tfo_established(st, t, s, now);
 	t->snd_una = s->ack;
-	t->rtt_n = 0;
+	tcp_logs_clear(st, t);
 	t->snd_wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	t->snd_max_wnd = t->snd_wnd > t->snd_max_wnd ? t->snd_wnd : t->snd_max_wnd;
 	t->snd_wl1 = s->seq;
@@ -622,6 +663,8 @@ void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_
 		return;
 	if (data_after_close(st, t, s, now))
 		return;
+	if (t->ecn && s->len > 0)
+		tcp_ecn_seen(st, t, s);
 	if (s->flags & TH_URG || t->urg_data == TCP_URG_NOTYET)
 		tcp_urg_take(st, t, s);
 	tcp_recv_data(st, t, s, now);

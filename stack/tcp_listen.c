@@ -88,6 +88,8 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	if (l->opts.window_clamp_bytes && l->opts.window_clamp_bytes < space)
 		space = l->opts.window_clamp_bytes;
 	r->rcv_wnd = space < 65535 ? space : 65535;
+	/* RFC 3168 6.1.1, and Linux: a SYN that is itself marked did not come from who follows it */
+	r->ecn = st->ctl.tcp_ecn && (s->flags & (TH_ECE | TH_CWR)) == (TH_ECE | TH_CWR) && !(s->tos & IP_ECN_MASK) ? ECN_OK : 0;
 	if (s->o.ts && st->ctl.tcp_timestamps) {
 		r->flags |= TF_TS;
 		r->ts_recent = s->o.ts_val;
@@ -312,6 +314,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	t->ts_offset = r->ts_offset;
 	t->peer_mss = r->mss;
 	t->advmss = r->advmss;
+	t->ecn = r->ecn;
 	t->total_retrans = r->timeouts;
 	t->last_ack = now;
 	if (r->timeouts == 0 && r->sent_us)

@@ -187,6 +187,25 @@ static struct cell *frags_add(struct pbuf *p, struct cell *c, uint32_t seq, uint
 }
 
 /**
+ * ecn_mark() - what goes with a segment of a connection that uses ECN (RFC 3168 6.1)
+ * @fresh:	new data: only that is marked as capable, since the loss of anything else could not be told from a mark
+ *
+ * Return: the octet of the IP header
+ */
+static uint8_t ecn_mark(struct tcb *t, struct tx_hdr *h, uint8_t tos, bool fresh)
+{
+	if (t->ecn & ECN_ECHO)
+		h->flags |= TH_ECE;
+	if (!fresh || !(t->ecn & ECN_OK))
+		return tos & (uint8_t)~IP_ECN_MASK;
+	if (t->ecn & ECN_CWR) {
+		h->flags |= TH_CWR;
+		t->ecn &= (uint8_t)~ECN_CWR;
+	}
+	return (uint8_t)((tos & ~IP_ECN_MASK) | IP_ECN_ECT0);
+}
+
+/**
  * xmit() - one frame with the octets [@seq, @seq + @len), our FIN if it follows them, and an acknowledgment
  * @rexmt:	it was sent before
  * @ret_sent:	sequence numbers that left, FIN counted; may be less than asked for where fragments run out
@@ -199,6 +218,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
 	struct pbuf *p = pbuf_alloc(st);
 	uint32_t asked = len;
+	uint8_t tos = t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass;
 
 	if (!p)
 		return false;
@@ -220,6 +240,8 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	fin = fin && len == asked;
 	if (fin)
 		h.flags |= TH_FIN;
+	if (t->ecn)
+		tos = ecn_mark(t, &h, tos, len > 0 && !rexmt);
 	h.opt_len = (uint8_t)opts_put(t, h.opt, len == 0, now);
 	h.wnd = wnd_take(st, t);
 	hdr_push(p, &h);
@@ -228,8 +250,9 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	if (len > 0)
 		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
 	*ret_sent = len + fin;
-	send_to(st, p, &t->laddr, &t->raddr, &t->path, t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass,
-		t->opts.ttl, now);
+	if (t->pace_Bps && len > 0)
+		tcp_pace_sent(t, len, now);
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, tos, t->opts.ttl, now);
 	return true;
 }
 
@@ -256,10 +279,16 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 
 	if (zero_window && seq_lt(t->snd_nxt, t->write_seq) && (int32_t)wnd_left > 0) {
 		uint32_t n = unsent < wnd_left ? unsent : wnd_left;
+		uint8_t ecn = t->ecn;
+		bool ok;
 
-		if (!xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now))
+		t->ecn &= ECN_ECHO; /* RFC 3168 6.1.6: neither ECT nor CWR on a probe */
+		ok = xmit(st, t, t->snd_nxt, n < t->snd_mss ? n : t->snd_mss, false, false, &sent, now);
+		t->ecn = ecn;
+		if (!ok)
 			return false;
 		t->snd_nxt += sent;
+		tcp_tx_note(st, t, now);
 		t->bytes_sent += sent;
 		tcp_rto_arm(st, t, now);
 		return true;
@@ -314,6 +343,11 @@ void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
 	uint32_t wnd = t->rcv_space_bytes < 65535 ? t->rcv_space_bytes : 65535;
 	bool ws = answer ? t->flags & TF_WSCALE : st->ctl.tcp_window_scaling;
 
+	if (!answer && t->retransmits && st->ctl.tcp_ecn_fallback)
+		t->ecn = 0; /* something on the path may drop SYNs that ask for it (RFC 3168 6.1.1.1) */
+	if (t->ecn)
+		h.flags |= answer ? TH_ECE : TH_ECE | TH_CWR;
+
 	t->advmss = syn_mss(st, t);
 	h.wnd = (uint16_t)wnd;
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, (uint16_t)t->advmss, answer ? t->flags & TF_SACK : st->ctl.tcp_sack,
@@ -340,7 +374,8 @@ void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now)
 
 void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 {
-	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, .flags = TH_SYN | TH_ACK };
+	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, 
+			    .flags = (uint8_t)(TH_SYN | TH_ACK | (r->ecn ? TH_ECE : 0)) };
 
 	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
@@ -419,11 +454,44 @@ static bool nagle_holds(const struct tcb *t)
 }
 
 /* RFC 5681 4.1, and as Linux's tcp_slow_start_after_idle does it */
-static void idle_restart(struct tcb *t, usec_t now)
+static void idle_restart(const struct stack *st, struct tcb *t, usec_t now)
 {
 	if (t->snd_una != t->snd_nxt || t->last_snd == 0 || now - t->last_snd <= t->rto_us)
 		return;
+	if (!st->ctl.tcp_slow_start_after_idle && !t->cc_cell)
+		return;
 	tcp_cc_ops(t)->restart(t, now - t->last_snd);
+}
+
+/**
+ * cwnd_validate() - a window that the program leaves unused is no knowledge about the path any more (RFC 7661)
+ *
+ * As Linux's tcp_cwnd_validate(), which follows RFC 2861 here: each RTO in which cwnd was never full it comes half way
+ * down to what was used, not below the initial window; ssthresh remembers. RFC 7661 would keep it for minutes. Growth
+ * is refused elsewhere (tcp_sack.c). A model of the path needs none of it.
+ */
+static void cwnd_validate(const struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t flight = tcp_flight(t), ms = tcp_ts_clock(now), used = st->ctl.tcp_init_cwnd * t->snd_mss;
+
+	if (t->flags & TF_CWND_LIMITED || (t->cwnd < t->ssthresh && t->cwnd < 2 * flight)) {
+		t->cwnd_used = 0;
+		t->cwnd_at_ms = ms;
+		return;
+	}
+	if (flight > t->cwnd_used)
+		t->cwnd_used = flight;
+	if ((ms - t->cwnd_at_ms) * 1000ull < t->rto_us || !st->ctl.tcp_slow_start_after_idle)
+		return;
+	if (t->cwnd_used > used)
+		used = t->cwnd_used;
+	if (used < t->cwnd && t->ca_state == TCP_CA_OPEN && !(t->flags & TF_NOSPACE) && !t->cc_cell) {
+		if (t->ssthresh < t->cwnd / 4 * 3)
+			t->ssthresh = t->cwnd / 4 * 3;
+		t->cwnd = t->cwnd / 2 + used / 2;
+	}
+	t->cwnd_used = 0;
+	t->cwnd_at_ms = ms;
 }
 
 /**
@@ -467,13 +535,17 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 		unsent = 0;
 	if (unsent == 0 && !fin)
 		return 0;
-	idle_restart(t, now);
+	idle_restart(st, t, now);
 	if (t->path.gen != st->path_gen && t->path.gen) /* another way, or another MTU of it */
 		tcp_mss_sync(st, t);
 	wnd_left = seq_gt(t->snd_una + t->snd_wnd, nxt) ? t->snd_una + t->snd_wnd - nxt : 0;
 	pipe = tcp_pipe(t);
 	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
 	gso = tcp_gso_payload_max(st, t);
+	if (t->pace_Bps && gso > tcp_pace_frame_max(t))
+		gso = tcp_pace_frame_max(t);
+	if (t->ecn & ECN_CWR)
+		gso = t->snd_mss; /* CWR is for one segment */
 	len = unsent < gso ? unsent : gso;
 	if (unsent > 0) {
 		uint32_t first = len < t->snd_mss ? len : t->snd_mss;
@@ -492,7 +564,7 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 			len = wnd_left;
 		if (len > t->snd_mss && (len < unsent || nagle_holds(t)))
 			len -= len % t->snd_mss; /* the odd end waits for its company */
-		if (len < unsent && tso_defers(t, len, gso))
+		if (len < unsent && !t->pace_Bps && tso_defers(t, len, gso))
 			return 0;
 		if (len < t->snd_mss && len == unsent && !fin && nagle_holds(t))
 			return 0;
@@ -513,41 +585,64 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	t->bytes_sent += sent;
 	t->pipe_bytes += sent;
 	t->prr_out += sent;
-	if (t->rtt_n < TCP_RTT_RING && t->ca_state < TCP_CA_RECOVERY) {
-		unsigned i = (t->rtt_head + t->rtt_n++) % TCP_RTT_RING;
-
-		t->rtt_ring[i].end = t->snd_nxt;
-		t->rtt_ring[i].at_us = (uint32_t)now;
-	}
+	tcp_tx_note(st, t, now);
 	if (now - t->last_rcv < t->ato_us) /* sending soon after receiving: interactive */
 		t->flags |= TF_PINGPONG;
 	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
 		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
 	t->last_snd = now;
+	cwnd_validate(st, t, now);
+	if (t->cc_cell)
+		tcp_cc_ops(t)->sent(t, sent, t->snd_nxt == t->write_seq && room >= len + t->snd_mss, now);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
+	else
+		tcp_tail_probe_arm(st, t, now);
 	tcp_timer_clear(t, TCPT_PERSIST);
 	tcp_timer_clear(t, TCPT_CORK);
 	return 1;
 }
 
+/* [@seq, @seq + @len) once more, or as much of it as fits a frame. False: no pbuf */
+static bool xmit_again(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, usec_t now)
+{
+	bool fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
+	uint32_t sent;
+
+	if (!xmit(st, t, seq, len - fin, fin, true, &sent, now))
+		return false;
+	CNT(st, TcpRetransSegs);
+	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
+	t->bytes_retrans += sent;
+	if (t->mtu_probe_len)
+		tcp_mtu_lost(st, t, seq, now);
+	tcp_rx_note(st, t, seq, sent, now);
+	if (t->flags & TF_UNDO)
+		t->undo_bytes = (t->undo_bytes == UNDO_NONE_SENT ? 0 : t->undo_bytes) + sent;
+	t->high_rxt = seq_max(t->high_rxt, seq + sent);
+	t->pipe_bytes += sent;
+	t->prr_out += sent;
+	if (t->rexmt_ts == 0) {
+		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
+
+		t->rexmt_ts = ts ? ts : 1;
+	}
+	if (t->rexmt_start == 0)
+		t->rexmt_start = now;
+	t->last_snd = now;
+	return true;
+}
+
 /* One retransmission, if recovery asks for one. Return as send_new(). */
 static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 {
-	uint32_t seq, len, sent, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
-	bool head = t->flags & TF_REXMT_HEAD, fin;
+	uint32_t seq, len, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
 
-	if (t->ca_state < TCP_CA_RECOVERY)
+	if (t->ca_state < TCP_CA_RECOVERY || t->frto == FRTO_NEW_DATA || !tcp_rexmt_next(t, &seq, &len))
 		return 0;
-	if (head) {
-		seq = t->snd_una;
-		len = tcp_flight(t) < t->snd_mss ? tcp_flight(t) : t->snd_mss;
-	} else if (!tcp_rexmt_next(t, &seq, &len)) {
-		return 0;
-	}
 	room = t->cwnd > pipe ? t->cwnd - pipe : 0;
 	gso = tcp_gso_payload_max(st, t);
-	if (room < t->snd_mss && room < len && !head && !(seq == t->snd_una && t->high_rxt == t->snd_una))
+	if (room < t->snd_mss && room < len && !(seq == t->snd_una && t->rexmt_bytes == 0))
 		return 0;
 	if (room < t->snd_mss)
 		room = t->snd_mss;
@@ -560,34 +655,42 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 		return 0;
 	if (seq_gt(seq + len, wnd_end))
 		len = len < t->snd_mss ? len : t->snd_mss;
-	fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
-	if (!xmit(st, t, seq, len - fin, fin, true, &sent, now))
+	if (!xmit_again(st, t, seq, len, now))
 		return -1;
-	CNT(st, TcpRetransSegs);
-	t->total_retrans += (sent + t->snd_mss - 1) / t->snd_mss;
-	t->bytes_retrans += sent;
-	t->flags &= ~TF_REXMT_HEAD;
-	if (t->mtu_probe_len)
-		tcp_mtu_lost(st, t, seq, now);
-	t->rtt_n = 0; /* Karn: what is timed now may be acknowledged by either copy */
-	if (seq == t->snd_una)
-		t->head_mark = t->snd_nxt;
-	if (!head || seq_gt(seq + sent, t->high_rxt)) {
-		t->high_rxt = seq_max(t->high_rxt, seq + sent);
-		t->pipe_bytes += sent;
-	}
-	t->prr_out += sent;
-	if (t->rexmt_ts == 0) {
-		uint32_t ts = t->ts_offset + tcp_ts_clock(now);
-
-		t->rexmt_ts = ts ? ts : 1;
-	}
-	if (t->rexmt_start == 0)
-		t->rexmt_start = now;
+	if (t->ca_state == TCP_CA_RECOVERY)
+		CNT(st, TcpExtTCPFastRetrans);
+	else
+		CNT(st, TcpExtTCPSlowStartRetrans);
 	if (t->deadline[TCPT_REXMT] == USEC_NEVER)
 		tcp_rto_arm(st, t, now);
-	t->last_snd = now;
 	return 1;
+}
+
+bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now)
+{
+	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0, sent;
+	uint32_t left = seq_gt(t->snd_una + t->snd_wnd, t->snd_nxt) ? t->snd_una + t->snd_wnd - t->snd_nxt : 0;
+	uint32_t len = unsent < t->snd_mss ? unsent : t->snd_mss, flight = tcp_flight(t);
+
+	if (len > 0 && len <= left) {
+		if (!xmit(st, t, t->snd_nxt, len, false, false, &sent, now))
+			return false;
+		t->snd_nxt += sent;
+		tcp_tx_note(st, t, now);
+		t->bytes_sent += sent;
+		if (sent < t->snd_mss)
+			t->snd_sml = t->snd_nxt;
+		t->last_snd = now;
+		t->tlp = TLP_NEW;
+	} else {
+		len = flight < t->snd_mss ? flight : t->snd_mss;
+		if (!xmit_again(st, t, t->snd_nxt - len, len, now))
+			return false;
+		t->tlp = TLP_REXMT;
+	}
+	t->tlp_end = t->snd_nxt;
+	CNT(st, TcpExtTCPLossProbes);
+	return true;
 }
 
 /* Nothing leaves and nothing is in flight: then something must make us look again, or we stand still for ever. */
@@ -635,7 +738,7 @@ static int output_one(struct stack *st, struct tcb *t, usec_t now)
 
 	if (t->flags & TF_ACK_NOW && tcp_is_synchronized(t) && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
 		return tcp_xmit_ack(st, t, now) ? 1 : -1;
-	if (may_send_data(t)) {
+	if (may_send_data(t) && !(t->pace_Bps && tcp_pace_waits(st, t, now))) {
 		r = send_rexmt(st, t, now);
 		if (r == 0)
 			r = send_new(st, t, now);

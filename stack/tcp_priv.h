@@ -16,6 +16,8 @@
 #define TCP_ATO_MIN_US	   40000u
 #define TCP_DELACK_MAX_US  200000u
 #define TCP_CORK_MAX_US	   200000u
+#define TCP_TLP_SLACK_US   2000u
+#define TCP_NO_PBUF_US	   1000u	/* try again, where a timer could not send */
 #define TCP_MAX_QUICKACKS  16u
 #define TCP_MIN_MSS	   88u
 #define TCP_MSS_DEFAULT	   536u
@@ -88,6 +90,25 @@ static inline uint32_t tcp_flight(const struct tcb *t)
 	return t->snd_nxt - t->snd_una;
 }
 
+/* tcp_ecn.c */
+#define IP_ECN_MASK 3u
+#define IP_ECN_ECT0 2u
+#define IP_ECN_CE   3u
+/** tcp_ecn_reduced() - cwnd was reduced for a mark within this round trip */
+static inline bool tcp_ecn_reduced(const struct tcb *t)
+{
+	return t->ecn & ECN_REDUCED;
+}
+void tcp_ecn_seen(struct stack *st, struct tcb *t, const struct tcp_seg *s);		/* receiver: marks, and the peer's CWR */
+void tcp_ecn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);	/* sender: does it say ECE */
+
+/* tcp_pace.c */
+void tcp_pace_update(struct tcb *t);	/* pace_Bps from cwnd, round trip and the program's limit */
+/** tcp_pace_waits() - may nothing leave yet; the timer will tell */
+bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now);
+void tcp_pace_sent(struct tcb *t, uint32_t len, usec_t now);
+uint32_t tcp_pace_frame_max(const struct tcb *t);	/* octets of one frame: about a millisecond's worth */
+
 /* tcp_timer.c */
 /* how long an orphan stays in FIN_WAIT_2 */
 static inline usec_t tcp_fin_wait_2_us(const struct stack *st, const struct tcb *t)
@@ -109,18 +130,50 @@ void tcp_persist_arm(struct stack *st, struct tcb *t, usec_t now);
 /* tcp_sack.c: scoreboard and recovery */
 struct tcp_ack_state {
 	uint32_t acked, newly_sacked, rtt_us;	/* rtt_us UINT32_MAX: no sample */
-	bool dupack, dsack;
+	uint32_t delivered;	/* octets: acknowledged or SACKed, and not before */
+	uint32_t prior_fack, reord_low;	/* highest delivered before; reordered: from where */
+	bool dupack, dsack, dsack_tlp;
+	bool rexmt, orig;	/* delivered: something sent more than once; something below `recover` sent once */
+	bool reordered;
 };
-void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a);
+void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a,
+		   usec_t now);
+void tcp_sack_gaps(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+		   uint32_t end, usec_t now);
+bool tcp_sacked_at(const struct tcb *t, uint32_t seq, uint32_t *ret_end);
+uint32_t tcp_sack_fack(const struct tcb *t);
 void tcp_sack_trim(struct stack *st, struct tcb *t);	/* snd_una moved */
 void tcp_sack_clear(struct stack *st, struct tcb *t);
+uint32_t tcp_sack_high(const struct tcb *t);
 /** tcp_recovery() - congestion state after an acknowledgment: enter, go on with, or leave recovery; grow cwnd */
 void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now);
 void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now);	/* retransmission timer went off */
 uint32_t tcp_pipe(const struct tcb *t);	/* octets thought to be in the network, RFC 6675 4 */
 /** tcp_rexmt_next() - next octets to send again; false: none */
 bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len);
+void tcp_recovery_timeout(struct stack *st, struct tcb *t, usec_t now);	/* RACK's timer */
 void tcp_lost_all(struct stack *st, struct tcb *t); /* path MTU shrank: what is in flight is sent again */
+
+/* tcp_rack.c: what was sent when */
+void tcp_tx_note(struct stack *st, struct tcb *t, usec_t now);
+uint32_t tcp_tx_age(struct tcb *t, usec_t now);
+void tcp_rx_note(struct stack *st, struct tcb *t, uint32_t s, uint32_t len, usec_t now);
+void tcp_rx_mark_all(struct tcb *t, bool lost);
+bool tcp_rx_live(const struct tcb *t, uint32_t seq, uint32_t *ret_end);
+void tcp_logs_clear(struct stack *st, struct tcb *t);
+void tcp_logs_forget(struct tcb *t);
+void tcp_delivered(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+		   uint32_t end, usec_t now);
+void tcp_delivered_acked(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now);
+void tcp_rack_dsack(struct tcb *t);
+void tcp_rack_recovered(struct tcb *t);
+bool tcp_rack_detect(struct stack *st, struct tcb *t, usec_t now);
+void tcp_rack_timeout(struct tcb *t, usec_t now);
+bool tcp_tail_probe_allowed(const struct tcb *t);
+void tcp_tail_probe_arm(struct stack *st, struct tcb *t, usec_t now);
+bool tcp_tail_probe_acked(struct tcb *t, const struct tcp_ack_state *a);
+/** tcp_tail_probe_xmit() - one new segment if there is one, else the last once more. False: nothing left */
+bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now);
 
 /* tcp_recv.c */
 /** tcp_recv_data() - payload and FIN of an acceptable segment: queue, acknowledge, wake. False: the tcb is gone */

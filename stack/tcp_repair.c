@@ -44,7 +44,8 @@ static void forget_queues(struct tcb *t)
 {
 	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
 	t->rcv_head = t->rcv_tail = NULL;
-	t->sack = NULL;
+	t->sack = t->cc_cell = NULL;
+	tcp_logs_forget(t);
 	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
 	tcp_ooo_forget(t);
 	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY | TF_RCV_HOLE);
@@ -83,6 +84,12 @@ void tcp_repair_mark_cells(struct stack *st)
 		mark_list(t->rcv_head);
 		if (t->sack)
 			cell_repair_mark(t->sack);
+		if (t->cc_cell)
+			cell_repair_mark(t->cc_cell);
+		if (t->txlog)
+			cell_repair_mark(t->txlog);
+		if (t->rxlog)
+			cell_repair_mark(t->rxlog);
 		tcp_ooo_mark(t);
 	}
 }

@@ -103,6 +103,8 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_recv_purge(st, t);
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
+	cell_put(st, t->cc_cell);
+	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
 }
@@ -115,6 +117,9 @@ void tcp_done(struct stack *st, struct tcb *t)
 	tcp_snd_purge(st, t);
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
+	cell_put(st, t->cc_cell);
+	t->cc_cell = NULL;
+	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
 	if (t->flags & TF_FASTOPEN)
 		tcp_tfo_end(st, t);
@@ -304,7 +309,9 @@ void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
 		t->rcvq_space = t->rcv_space_bytes;
 	t->rcvq_at = now;
 	tcp_sndbuf_expand(st, t);
-	tcp_cc_ops(t)->init(t, now);
+	t->cwnd_used = 0;
+	t->cwnd_at_ms = tcp_ts_clock(now);
+	tcp_cc_start(st, t, now);
 	tcp_keep_arm(st, t, now);
 }
 
@@ -364,7 +371,11 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 		break;
 	case TCP_OPT_CC:
 		if (tcp_is_synchronized(t))
-			tcp_cc_ops(t)->init(t, now);
+			tcp_cc_start(st, t, now);
+		break;
+	case TCP_OPT_PACING:
+		tcp_pace_update(t);
+		tcp_output_want(st, t);
 		break;
 	case TCP_OPT_OTHER:
 		tcp_rcv_space_init(t);
@@ -560,7 +571,8 @@ static void conn_clear(struct tcb *t)
 	t->srtt_us = t->rttvar_us = t->mdev_us = t->mdev_max_us = t->min_rtt_us = t->ato_us = t->quick_acks = 0;
 	t->last_rcv = t->last_snd = t->last_ack = t->rexmt_start = 0;
 	t->ts_recent = t->ts_recent_ms = 0;
-	t->rtt_n = t->n_sack_recent = 0;
+	t->n_sack_recent = t->tlp = t->frto = t->reo_mult = t->reo_persist = t->reo_round = 0;
+	t->reord_seen = t->undo_bytes = t->rexmt_ts = 0;
 	t->urg_data = 0;
 	t->ssthresh = CWND_MAX_BYTES;
 	t->reordering = TCP_DUPTHRESH;
@@ -570,6 +582,8 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
+	t->ecn = 0;
+	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
 
@@ -654,7 +668,7 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->flags &= ~TF_SYN_WAITS;
-	t->rtt_ring[0].at_us = (uint32_t)now;
+	tcp_tx_note(st, t, now); /* the SYN alone: its data may not be taken */
 	tcp_rto_arm(st, t, now);
 	tcp_xmit_syn(st, t, now);
 }
@@ -693,6 +707,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	t->iss = c.reused ? c.isn : tcp_isn(st, &t->laddr, t->lport, &t->raddr, t->rport, now);
 	t->ts_offset = tcp_ts_offset(st, &t->laddr, &t->raddr);
 	t->ts_recent = c.ts_recent;
+	t->ecn = st->ctl.tcp_ecn == 1 ? ECN_OK : 0;
 	t->snd_una = t->iss;
 	t->snd_nxt = t->write_seq = t->snd_sml = t->push_seq = t->iss + 1;
 	tcp_rcv_space_init(t);
@@ -701,9 +716,6 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	tcp_set_state(t, TCPS_SYN_SENT);
 	tcp_hash_insert(st, t);
 	CNT(st, TcpActiveOpens);
-	t->rtt_head = 0;
-	t->rtt_n = 1;
-	t->rtt_ring[0].end = t->snd_nxt;
 	if (fast && st->ctl.tcp_fastopen & 1) {
 		t->flags |= TF_FASTOPEN;
 		if (tcp_tfo_known(st, t)) {

@@ -95,6 +95,8 @@ void tcp_rto_arm(struct stack *st, struct tcb *t, usec_t now)
 
 	if (t->snd_una == t->snd_nxt) {
 		tcp_timer_clear(t, TCPT_REXMT);
+		tcp_timer_clear(t, TCPT_RACK);
+		t->flags &= ~TF_PEER_QUICK;
 		return;
 	}
 	if (t->opts.user_timeout_ms && t->rexmt_start) { /* no later than the program wants to know */
@@ -103,6 +105,7 @@ void tcp_rto_arm(struct stack *st, struct tcb *t, usec_t now)
 		at = end < at ? (end > now ? end : now) : at;
 	}
 	tcp_timer_set(st, t, TCPT_REXMT, at);
+	tcp_tail_probe_arm(st, t, now);
 }
 
 void tcp_persist_arm(struct stack *st, struct tcb *t, usec_t now)
@@ -171,6 +174,13 @@ static bool rexmt_timeout(struct stack *st, struct tcb *t, usec_t now)
 		return handshake_timeout(st, t, now);
 	if (t->snd_una == t->snd_nxt)
 		return true;
+	if (tcp_tail_probe_allowed(t)) { /* RFC 8985 7.2: where both would go off at once it is a probe */
+		if (tcp_tail_probe_xmit(st, t, now))
+			tcp_rto_arm(st, t, now);
+		else
+			tcp_timer_set(st, t, TCPT_REXMT, now + TCP_NO_PBUF_US);
+		return true;
+	}
 	CNT(st, TcpExtTCPTimeouts);
 	limit = model_timeout(t->flags & TF_ORPHAN ? orphan_retries(st, t) : st->ctl.tcp_retries2);
 	if (t->opts.user_timeout_ms)
@@ -226,6 +236,22 @@ static bool persist_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
+/* RFC 8985 6.3 and 7.3 */
+static bool rack_timeout(struct stack *st, struct tcb *t, usec_t now)
+{
+	if (t->snd_una == t->snd_nxt)
+		return true;
+	if (t->ca_state != TCP_CA_OPEN) {
+		tcp_recovery_timeout(st, t, now);
+	} else if (tcp_tail_probe_allowed(t)) {
+		if (tcp_tail_probe_xmit(st, t, now))
+			tcp_rto_arm(st, t, now);
+		else
+			tcp_timer_set(st, t, TCPT_RACK, now + TCP_NO_PBUF_US);
+	}
+	return true;
+}
+
 static bool delack_timeout(struct stack *st, struct tcb *t, usec_t now)
 {
 	(void)now;
@@ -247,6 +273,13 @@ static bool cork_timeout(struct stack *st, struct tcb *t, usec_t now)
 {
 	(void)now;
 	t->push_seq = t->write_seq;
+	tcp_output_want(st, t);
+	return true;
+}
+
+static bool pace_timeout(struct stack *st, struct tcb *t, usec_t now)
+{
+	(void)now;
 	tcp_output_want(st, t);
 	return true;
 }
@@ -307,7 +340,8 @@ static void tcb_timer(struct stack *st, struct tcb *t, usec_t now)
 {
 	static bool (*const handler[TCP_N_TIMERS])(struct stack *, struct tcb *, usec_t) = {
 		[TCPT_REXMT] = rexmt_timeout, [TCPT_PERSIST] = persist_timeout, [TCPT_DELACK] = delack_timeout,
-		[TCPT_KEEP] = keep_timeout, [TCPT_CORK] = cork_timeout,
+		[TCPT_KEEP] = keep_timeout, [TCPT_RACK] = rack_timeout, [TCPT_CORK] = cork_timeout,
+		[TCPT_PACE] = pace_timeout,
 	};
 
 	stack_touch(st, slab_index(&st->tcbs, t));

@@ -21,10 +21,12 @@
 #error "meson.build names the folder of the tables"
 #endif
 #define TABLE_BYTES 65536
+#define SEEDS_MAX	 100
+#define SEEDS_FOR_MEDIAN 20
 
 static bool tracing;
 
-static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t seed, bool *ret_failed)
+static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t seed, uint64_t *ret_kbit_s, bool *ret_failed)
 {
 	static struct sim s;
 	struct outcome o = { 0 };
@@ -34,6 +36,7 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 	s.trace = tracing;
 	sc->run(&s, &o);
 	sim_check_clean(&s);
+	*ret_kbit_s = o.kbit_s;
 	n = snprintf(to, room, "%4llu %9llu %10llu %8llu %8llu %8llu %8llu %9llu\n", (unsigned long long)seed,
 		     (unsigned long long)o.time_ms, (unsigned long long)o.kbit_s, (unsigned long long)o.segs,
 		     (unsigned long long)o.retrans, (unsigned long long)o.lost, (unsigned long long)o.held_kib_max,
@@ -48,13 +51,28 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 	return n;
 }
 
+static int by_size(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
 static void table_make(char *t, const struct scenario *sc, bool *ret_failed)
 {
+	uint64_t kbit_s[SEEDS_MAX];
 	int n = snprintf(t, TABLE_BYTES,
 			 "%s\nseed   time_ms     kbit/s     segs  retrans     lost held_KiB  worst_ms\n", sc->text);
 
 	for (uint64_t seed = 1; seed <= sc->seeds; seed++)
-		n += row_print(t + n, TABLE_BYTES - (size_t)n, sc, seed, ret_failed);
+		n += row_print(t + n, TABLE_BYTES - (size_t)n, sc, seed, &kbit_s[seed - 1], ret_failed);
+	if (sc->seeds < SEEDS_FOR_MEDIAN)
+		return;
+	qsort(kbit_s, sc->seeds, sizeof(kbit_s[0]), by_size);
+	snprintf(t + n, TABLE_BYTES - (size_t)n, "median %llu kbit/s, quarters at %llu and %llu, from %llu to %llu\n",
+		 (unsigned long long)((kbit_s[sc->seeds / 2 - 1] + kbit_s[sc->seeds / 2]) / 2),
+		 (unsigned long long)kbit_s[sc->seeds / 4], (unsigned long long)kbit_s[sc->seeds * 3 / 4],
+		 (unsigned long long)kbit_s[0], (unsigned long long)kbit_s[sc->seeds - 1]);
 }
 
 static bool table_same(const struct scenario *sc, const char *t, bool update)
@@ -115,6 +133,7 @@ int main(int argc, char **argv)
 		return 0;
 	for (const struct scenario *sc = scenarios; sc->name; sc++) {
 		char row[256];
+		uint64_t kbit_s;
 		bool failed = false;
 
 		if (name && strcmp(name, sc->name) != 0)
@@ -124,7 +143,7 @@ int main(int argc, char **argv)
 			ok &= scenario_run(sc, update);
 			continue;
 		}
-		row_print(row, sizeof(row), sc, seed, &failed);
+		row_print(row, sizeof(row), sc, seed, &kbit_s, &failed);
 		fputs(row, stdout);
 		ok &= !failed;
 	}

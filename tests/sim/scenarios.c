@@ -2,6 +2,8 @@
 #include "scenarios.h"
 
 #include <errno.h>
+#include <string.h>
+#include "../unit/region.h"
 
 #define MBIT(n) ((n) * 1000000ull)
 #define MIB(n)	((uint64_t)(n) << 20)
@@ -18,8 +20,7 @@ static void two_hosts(struct sim *s, struct sim_link l)
 	sim_host_add(s, &l, NULL);
 }
 
-/* What all hosts together counted, since the start. */
-static void outcome_take(struct sim *s, struct outcome *o)
+void outcome_take(struct sim *s, struct outcome *o)
 {
 	uint64_t bytes = 0;
 	usec_t end = s->started;
@@ -153,6 +154,126 @@ static void bulk_jitter(struct sim *s, struct outcome *o)
 	l.jitter_us = MSEC(10);
 	two_hosts(s, l);
 	transfer(s, o, MIB(5), 0, SEC(600));
+}
+
+/* What the issue of goodput asks: 100 Mbit/s, 20 ms there and back, one flow. */
+static struct sim_link goodput_link(void)
+{
+	struct sim_link l = link_of(MBIT(100), MSEC(10));
+
+	l.queue_bytes = 512 * 1024;
+	return l;
+}
+
+static void goodput_loss(struct sim *s, struct outcome *o, uint32_t ppm)
+{
+	struct sim_link l = goodput_link();
+
+	l.loss_ppm = ppm;
+	two_hosts(s, l);
+	transfer(s, o, MIB(20), 0, SEC(600));
+}
+
+static void goodput_clean(struct sim *s, struct outcome *o)
+{
+	goodput_loss(s, o, 0);
+}
+
+static void goodput_loss_01pct(struct sim *s, struct outcome *o)
+{
+	goodput_loss(s, o, PPM_PERCENT / 10);
+}
+
+static void goodput_loss_1pct(struct sim *s, struct outcome *o)
+{
+	goodput_loss(s, o, PPM_PERCENT);
+}
+
+static void goodput_loss_3pct(struct sim *s, struct outcome *o)
+{
+	goodput_loss(s, o, 3 * PPM_PERCENT);
+}
+
+static void goodput_reorder(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = goodput_link();
+
+	l.reorder_ppm = 5 * PPM_PERCENT;
+	l.reorder_us = MSEC(10);
+	l.reorder_up_to = true;
+	two_hosts(s, l);
+	transfer(s, o, MIB(20), 0, SEC(600));
+}
+
+static void goodput_blackout(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = goodput_link();
+
+	l.cut_from = s->now + MSEC(500) + rnd(&s->rnd) % MSEC(500);
+	l.cut_to = l.cut_from + MSEC(200);
+	two_hosts(s, l);
+	transfer(s, o, MIB(20), 0, SEC(600));
+}
+
+/* The last segment of each answer is lost, once */
+static bool lose_tail(struct sim_host *h, const uint8_t *d, uint32_t len)
+{
+	const uint8_t *t = d + 34;
+	uint32_t seq;
+
+	if (len < 100 || !(t[13] & 8) || !(t[13] & 16)) /* PSH: end of what was written */
+		return false;
+	memcpy(&seq, t + 4, 4);
+	seq = __builtin_bswap32(seq);
+	if (h->lose_mark == seq)
+		return false;
+	h->lose_mark = seq;
+	return true;
+}
+
+static void tail_loss(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = link_of(MBIT(100), MSEC(20));
+	struct app ask = { .ops = &app_ask, .requests = 1, .request_bytes = 100, .response_bytes = 9000 };
+	struct app answer = { .ops = &app_answer, .request_bytes = 100, .response_bytes = 9000 };
+
+	two_hosts(s, l);
+	s->host[1].link.lose = lose_tail;
+	app_server(&s->host[1], 80, &answer);
+	app_client(&s->host[0], &s->host[1], 80, &ask);
+	sim_run(s, SEC(60));
+	all_well(s);
+	outcome_take(s, o);
+	if (s->host[1].lost != 1 || s->host[1].st->cnt[CNT_TcpExtTCPLossProbes] != 1)
+		sim_fail(s, "%llu lost, %llu probes", (unsigned long long)s->host[1].lost,
+			 (unsigned long long)s->host[1].st->cnt[CNT_TcpExtTCPLossProbes]);
+	if (s->host[1].st->cnt[CNT_TcpExtTCPTimeouts])
+		sim_fail(s, "a time-out");
+	if (o->worst_ms > 40 + 40 + 2 * 40 + 10) /* the last acknowledgment before it, then two round trips, then the way */
+		sim_fail(s, "%llu ms", (unsigned long long)o->worst_ms);
+}
+
+/* Everything stands still for 1 s and then goes on: no loss, so the window must come back. */
+static void delay_spike(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = goodput_link(), back = l;
+	struct stack_sysctl ctl;
+	const struct stack *a;
+
+	stack_sysctl_default(&ctl);
+	ctl.tcp_wmem[2] = 512 * 1024; /* so that nothing is lost */
+	l.queue_bytes = back.queue_bytes = 0;
+	l.spike_from = s->now + MSEC(700);
+	l.spike_to = l.spike_from + MSEC(1000);
+	sim_host_add(s, &l, &ctl);
+	sim_host_add(s, &back, NULL);
+	a = s->host[0].st;
+	transfer(s, o, MIB(20), 0, SEC(60));
+	if (a->cnt[CNT_TcpExtTCPTimeouts] == 0 || a->cnt[CNT_TcpExtTCPSpuriousRTOs] + a->cnt[CNT_TcpExtTCPLossUndo] == 0)
+		sim_fail(s, "%llu time-outs, %llu found spurious", (unsigned long long)a->cnt[CNT_TcpExtTCPTimeouts],
+			 (unsigned long long)a->cnt[CNT_TcpExtTCPSpuriousRTOs]);
+	if (o->kbit_s < 50000) /* 1 s of 2.9 s is gone */
+		sim_fail(s, "%llu kbit/s", (unsigned long long)o->kbit_s);
 }
 
 static void bottleneck(struct sim *s, struct outcome *o)
@@ -533,6 +654,14 @@ const struct scenario scenarios[] = {
 	{ "bulk_duplicates", "10 MiB, 30 % arrive twice", bulk_duplicates, 3, false },
 	{ "bulk_corrupt", "5 MiB, one bit wrong in 1 % of the frames", bulk_corrupt, 3, false },
 	{ "bulk_jitter", "5 MiB, up to 10 ms of jitter", bulk_jitter, 3, false },
+	{ "goodput_clean", "100 Mbit/s, 20 ms: nothing lost", goodput_clean, 20, false },
+	{ "goodput_loss_01pct", "100 Mbit/s, 20 ms: 0.1 % lost", goodput_loss_01pct, 20, false },
+	{ "goodput_loss_1pct", "100 Mbit/s, 20 ms: 1 % lost", goodput_loss_1pct, 20, false },
+	{ "goodput_loss_3pct", "100 Mbit/s, 20 ms: 3 % lost", goodput_loss_3pct, 20, false },
+	{ "goodput_reorder", "100 Mbit/s, 20 ms: 5 % late by up to 10 ms", goodput_reorder, 20, false },
+	{ "goodput_blackout", "100 Mbit/s, 20 ms: 200 ms without anything", goodput_blackout, 20, false },
+	{ "tail_loss", "the last segment of an answer of 9,000 octets is lost, 40 ms", tail_loss, 1, false },
+	{ "delay_spike", "nothing lost, but all stands still for 1 s", delay_spike, 1, false },
 	{ "bottleneck", "10 MiB, 10 Mbit/s, 20 ms, queue of 30 KiB", bottleneck, 1, false },
 	{ "long_fat", "100 MiB, 200 Mbit/s, 50 ms, queue of 4 MiB", long_fat, 1, false },
 	{ "both_ways_loss", "5 MiB each way at once, 1 % lost", both_ways_loss, 3, false },
@@ -556,5 +685,33 @@ const struct scenario scenarios[] = {
 	{ "repaired_often", "all derived data made anew every 7 ms under load and loss", repaired_often, 3, false },
 	{ "repair_resets_touched", "repair resets the connection in hand and no other", repair_resets_touched, 1,
 	 false },
+	{ "fair_2_cubic", "two CUBIC flows, 100 Mbit/s, 20 ms, 60 s: kbit/s of all, Jain's index in worst_ms (thousandths)",
+	  cc_fair_2_cubic, 1, false },
+	{ "fair_10_cubic", "ten CUBIC flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_10_cubic, 1, false },
+	{ "fair_2_reno", "two NewReno flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_2_reno, 1, false },
+	{ "fair_2_bbr", "two BBR flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_2_bbr, 1, false },
+	{ "fair_10_bbr", "ten BBR flows, 100 Mbit/s, 20 ms, 60 s",
+	  cc_fair_10_bbr, 1, false },
+	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 120 KiB",
+	  cc_fair_10_ecn, 1, false },
+	{ "bbr_clean", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, nothing lost",
+	  cc_bbr_clean, 1, false },
+	{ "bbr_loss_2pct", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, 2 % lost",
+	  cc_bbr_loss_2pct, 3, false },
+	{ "bbr_policed", "20 MiB by BBR through a policer of 20 Mbit/s, bursts of 100 KiB",
+	  cc_bbr_policed, 1, false },
+	{ "cubic_policed", "10 MiB by CUBIC through a policer of 20 Mbit/s, bursts of 100 KiB",
+	  cc_cubic_policed, 1, false },
+	{ "bbr_shallow", "20 MiB by BBR, 100 Mbit/s, 20 ms, queue of 30 KiB",
+	  cc_bbr_shallow, 1, false },
+	{ "ecn_bulk", "20 MiB with ECN, 100 Mbit/s, marked from 100 KiB: not one loss",
+	  cc_ecn_bulk, 1, false },
+	{ "paced_8mbit", "2 MiB paced at 1 MB/s on 100 Mbit/s, queue of 8 KiB: not one loss",
+	  cc_paced_8mbit, 1, false },
+	{ "fill_fat", "200 MiB, 200 Mbit/s, 80 ms round trip: both buffers grow to fill it",
+	  cc_fill_fat, 1, false },
 	{ 0 },
 };

@@ -14,6 +14,23 @@ struct scenario {
 	unsigned seeds;
 	bool offloads;
 };
+void outcome_take(struct sim *s, struct outcome *o); /* what all hosts together counted, since the start */
 extern const struct scenario scenarios[]; /* ends with a name of NULL */
+
+/* scenarios_cc.c */
+void cc_fair_2_cubic(struct sim *s, struct outcome *o);
+void cc_fair_10_cubic(struct sim *s, struct outcome *o);
+void cc_fair_2_reno(struct sim *s, struct outcome *o);
+void cc_fair_2_bbr(struct sim *s, struct outcome *o);
+void cc_fair_10_bbr(struct sim *s, struct outcome *o);
+void cc_fair_10_ecn(struct sim *s, struct outcome *o);
+void cc_bbr_clean(struct sim *s, struct outcome *o);
+void cc_bbr_loss_2pct(struct sim *s, struct outcome *o);
+void cc_bbr_policed(struct sim *s, struct outcome *o);
+void cc_cubic_policed(struct sim *s, struct outcome *o);
+void cc_bbr_shallow(struct sim *s, struct outcome *o);
+void cc_ecn_bulk(struct sim *s, struct outcome *o);
+void cc_paced_8mbit(struct sim *s, struct outcome *o);
+void cc_fill_fat(struct sim *s, struct outcome *o);
 
 #endif

@@ -185,6 +185,33 @@ static void trace(const struct sim_host *h, const uint8_t *d, uint32_t len, cons
 	printf("%s\n", fate);
 }
 
+/* Sets CE where the frame says that its sender understands it, and mends the header's checksum. */
+static void mark(struct sim_host *h, uint8_t *d, uint32_t len)
+{
+	if (len < 34 || get16(d + 12) != 0x0800 || !(d[15] & 3))
+		return;
+	d[15] |= 3;
+	put16(d + 24, 0);
+	put16_raw(d + 24, (uint16_t)~csum_fold(csum_add(0, d + 14, 20)));
+	h->marked++;
+}
+
+/* A bucket of tokens that fills at the policed rate. False: the frame exceeds it */
+static bool conforms(struct sim_host *h, uint32_t len)
+{
+	const struct sim_link *l = &h->link;
+	uint64_t bits = (uint64_t)len * 8, most = (uint64_t)l->police_bytes * 8;
+
+	h->police_left += (h->sim->now - h->police_at) * l->police_bps / 1000000;
+	h->police_at = h->sim->now;
+	if (h->police_left > most)
+		h->police_left = most;
+	if (h->police_left < bits)
+		return false;
+	h->police_left -= bits;
+	return true;
+}
+
 /* One frame through the link's rules. */
 static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *data, uint32_t len)
 {
@@ -195,6 +222,13 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 
 	h->tx_frames++;
 	h->tx_bytes += len;
+	if (l->police_bps && !conforms(h, len)) {
+		h->lost++;
+		trace(h, data, len, " POLICED");
+		return;
+	}
+	if (s->now >= l->spike_from && s->now < l->spike_to && h->link_free < l->spike_to)
+		h->link_free = l->spike_to;
 	if (l->rate_bps) {
 		usec_t waits = h->link_free > at ? h->link_free - at : 0;
 
@@ -203,10 +237,12 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 			trace(h, data, len, " QUEUE FULL");
 			return;
 		}
+		if (l->mark_bytes && waits * l->rate_bps / 8000000 >= l->mark_bytes)
+			mark(h, data, len);
 		h->link_free = at + waits + (uint64_t)len * 8000000 / l->rate_bps;
 		at = h->link_free;
 	}
-	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to)) {
+	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to) || (l->lose && l->lose(h, data, len))) {
 		h->lost++;
 		trace(h, data, len, " LOST");
 		return;
@@ -214,7 +250,7 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 	trace(h, data, len, "");
 	at += l->delay_us + (l->jitter_us ? rnd(&s->rnd) % l->jitter_us : 0);
 	if (chance(s, l->reorder_ppm))
-		at += l->reorder_us;
+		at += l->reorder_up_to ? rnd(&s->rnd) % l->reorder_us : l->reorder_us;
 	if (chance(s, l->corrupt_ppm)) /* behind the Ethernet header, whose checksum would have caught it */
 		data[14 + rnd(&s->rnd) % (len - 14)] ^= (uint8_t)(1 << rnd(&s->rnd) % 8);
 	if (chance(s, l->garble_ppm))
@@ -622,6 +658,8 @@ struct app *app_server(struct sim_host *h, uint16_t port, const struct app *prot
 	l->ended = 1;
 	l->keep = true;
 	l->tcb = tcp_open(h->st, 4, (uintptr_t)l, h->sim->now);
+	if (l->tcb && proto->cc)
+		tcp_opts(l->tcb)->cc = (uint8_t)(proto->cc - 1);
 	if (!l->tcb || tcp_bind(h->st, l->tcb, &ep, h->sim->now) < 0 || tcp_listen(h->st, l->tcb, 4096,
 										   h->sim->now) < 0)
 		sim_fail(h->sim, "listen failed");
@@ -645,6 +683,9 @@ struct app *app_client(struct sim_host *h, struct sim_host *to, uint16_t port, c
 		sim_fail(h->sim, "no memory for a socket");
 		return a;
 	}
+	if (proto->cc)
+		tcp_opts(a->tcb)->cc = (uint8_t)(proto->cc - 1);
+	tcp_opts(a->tcb)->max_pacing_Bps = proto->max_pacing_Bps;
 	r = tcp_connect(h->st, a->tcb, &ep, now);
 	if (r < 0 && r != -EINPROGRESS) {
 		app_end(a, -r, now);

@@ -18,6 +18,8 @@
 #define SIM_HOSTS_MAX 8
 #define PPM_PERCENT   10000u
 
+struct sim_host;
+
 struct sim_link {
 	uint64_t rate_bps;	/* 0: unlimited */
 	uint32_t queue_bytes;	/* in front of the rate, 0: unlimited; what does not fit is lost */
@@ -25,8 +27,14 @@ struct sim_link {
 	uint32_t loss_ppm, dup_ppm, corrupt_ppm;
 	uint32_t reorder_ppm;	/* frames that take reorder_us longer */
 	usec_t reorder_us;
+	bool reorder_up_to;	/* not all by reorder_us: by anything up to it */
 	uint32_t garble_ppm;	/* several octets wrong, and the device says the checksum is right */
 	usec_t cut_from, cut_to; /* everything is lost in between */
+	uint32_t mark_bytes;	/* frames that find so much in the queue are marked (CE), if their sender is capable; 0: none */
+	uint64_t police_bps;	/* what exceeds it is lost, but for bursts of police_bytes; 0: no policer */
+	uint32_t police_bytes;
+	usec_t spike_from, spike_to; /* the queue (with rate_bps) stands still */
+	bool (*lose)(struct sim_host *h, const uint8_t *data, uint32_t len); /* this one is lost */
 };
 
 struct sim;
@@ -40,7 +48,9 @@ struct sim_host {
 	uint8_t mac[6];
 	struct sim_link link;	/* may be changed at any time */
 	usec_t link_free;	/* when the last frame has left the queue */
-	uint64_t tx_frames, tx_bytes, lost;
+	uint64_t tx_frames, tx_bytes, lost, marked;
+	uint64_t police_left, police_at; /* bits that may pass now, and when that was so */
+	uint64_t lose_mark; /* of link.lose */
 };
 
 /* What a program does; wake() is called after each event of its socket and at its alarm. */
@@ -64,6 +74,8 @@ struct app {
 	uint32_t requests, request_bytes, response_bytes, done;
 	usec_t think_us, asked_at, pause_at_bytes, pause_us, worst_us;
 	bool eof, shut, paused, connected, keep, unchecked; /* unchecked: its octets may be wrong */
+	uint8_t cc;		/* index + 1 of the congestion control, 0: the host's */
+	uint64_t max_pacing_Bps;
 	uint16_t port;
 	struct ipaddr to;
 };

@@ -62,7 +62,7 @@ struct rig {
 /* A segment of the stack, read from its frame */
 struct pseg {
 	bool none;
-	uint8_t flags;
+	uint8_t flags, tos;
 	uint32_t seq, ack, abs_seq, abs_ack, len, wnd, gso;
 	uint16_t sport, dport, urg;
 	struct tcp_rx_opts o;
@@ -73,6 +73,7 @@ struct psend {
 	uint32_t flags, seq, ack, len, wnd, ts_val, ts_ecr, gso;
 	bool abs, no_wnd_default, wnd0;
 	uint16_t sport, dport, urg;
+	uint8_t tos;
 	struct sack_block sack[4];	/* relative */
 	unsigned n_sack;
 	const uint8_t *opt;
@@ -148,6 +149,7 @@ static inline bool take(struct rig *r)
 	rig_seg.seq = rig_seg.abs_seq - (r->iss + 1);
 	rig_seg.ack = rig_seg.abs_ack - (PEER_ISS + 1);
 	rig_seg.flags = h[13];
+	rig_seg.tos = flat[15];
 	rig_seg.wnd = (uint32_t)(h[14] << 8 | h[15]);
 	rig_seg.urg = (uint16_t)(h[18] << 8 | h[19]);
 	rig_seg.len = len - 34 - hl;
@@ -198,6 +200,7 @@ static inline void peer_sends_(struct rig *r, struct psend s)
 		t[n + i] = octet_at(seq - (PEER_ISS + 1) + i);
 	total = 20 + n + s.len;
 	ip[0] = 0x45;
+	ip[1] = s.tos;
 	ip[2] = (uint8_t)(total >> 8);
 	ip[3] = (uint8_t)total;
 	ip[8] = 64;

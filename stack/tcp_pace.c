@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tcp_pace.c - frames at a rate instead of in bursts
+ *
+ * A connection is paced where its congestion control says so (BBR) or the program set SO_MAX_PACING_RATE; others have
+ * pace_Bps 0 and pay one comparison. pace_at is when the next frame may leave: each one moves it on by the time it takes
+ * at that rate. The wheel wakes us up to one of its ticks late, and output may be held back for a moment; so up to
+ * PACE_SLACK_US are made up for, and the rate holds on average without a timer of microseconds.
+ */
+#include "tcp_priv.h"
+
+#define PACE_SLACK_US	   1000u
+#define PACE_FRAME_SHIFT   10 /* a 1,024th of a second in one frame, as Linux's sk_pacing_shift */
+#define PACE_FRAME_SEGS	   2u
+#define PACE_SS_PERCENT	   200u /* Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio */
+#define PACE_CA_PERCENT	   120u
+
+void tcp_pace_update(struct tcb *t)
+{
+	uint64_t most = t->opts.max_pacing_Bps, rate;
+
+	if (t->cc_cell) { /* sets its own rate; only the limit is ours */
+		if (most && t->pace_Bps > most)
+			t->pace_Bps = most;
+		return;
+	}
+	if (!most) {
+		t->pace_Bps = 0;
+		return;
+	}
+	rate = most;
+	if (t->srtt_us >> 3) {
+		uint32_t percent = t->cwnd < t->ssthresh / 2 ? PACE_SS_PERCENT : PACE_CA_PERCENT;
+
+		rate = (uint64_t)t->cwnd * percent / 100 * 1000000 / (t->srtt_us >> 3);
+	}
+	t->pace_Bps = rate < most ? rate : most;
+	if (t->pace_Bps == 0)
+		t->pace_Bps = 1;
+}
+
+bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now)
+{
+	if (now >= t->pace_at)
+		return false;
+	tcp_timer_set(st, t, TCPT_PACE, t->pace_at);
+	return true;
+}
+
+void tcp_pace_sent(struct tcb *t, uint32_t len, usec_t now)
+{
+	usec_t from = t->pace_at + PACE_SLACK_US > now ? t->pace_at : now - PACE_SLACK_US;
+
+	t->pace_at = from + (uint64_t)len * 1000000 / t->pace_Bps;
+}
+
+uint32_t tcp_pace_frame_max(const struct tcb *t)
+{
+	uint64_t n = t->pace_Bps >> PACE_FRAME_SHIFT, least = (uint64_t)PACE_FRAME_SEGS * t->snd_mss;
+
+	if (n < least)
+		n = least;
+	return n > UINT32_MAX ? UINT32_MAX : (uint32_t)(n - n % t->snd_mss);
+}
