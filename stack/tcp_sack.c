@@ -280,14 +280,14 @@ static void pipe_update(struct tcb *t)
 static bool mark_lost(struct stack *st, struct tcb *t, usec_t now)
 {
 	uint32_t edge = t->lost_edge, flight = tcp_flight(t);
-	bool more;
+	bool more = false;
 
 	t->lost_edge = seq_max(t->lost_edge, t->snd_una);
 	if (t->flags & TF_SACK)
 		more = tcp_rack_detect(st, t, now);
 	else if (t->ca_state == TCP_CA_RECOVERY)
 		t->lost_edge = seq_max(t->lost_edge, t->snd_una + (flight < t->snd_mss ? flight : t->snd_mss));
-	more = (t->flags & TF_SACK && more) || (seq_gt(t->lost_edge, edge) && seq_gt(t->lost_edge, t->snd_una));
+	more |= seq_gt(t->lost_edge, edge) && seq_gt(t->lost_edge, t->snd_una);
 	pipe_update(t);
 	return more;
 }
