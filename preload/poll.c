@@ -226,7 +226,7 @@ static int poll_any(struct pollfd *user, nfds_t n, usec_t timeout_us, const sigs
 
 	if (user_mask_bad(mask))
 		return -EFAULT;
-	if (n > SET_ON_STACK && getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
+	if (n > SET_ON_STACK && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
 		return -EINVAL;
 	if (!poll_set_init(&s, stack, n))
 		return -ENOMEM;

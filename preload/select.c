@@ -38,7 +38,7 @@ static int sets_read(struct sets *s, uint64_t *stack)
 {
 	struct rlimit lim;
 
-	if (s->n > FD_SETSIZE && getrlimit(RLIMIT_NOFILE, &lim) == 0 && (rlim_t)s->n > lim.rlim_cur)
+	if (s->n > FD_SETSIZE && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && (rlim_t)s->n > lim.rlim_cur)
 		s->n = (int)lim.rlim_cur;
 	s->words = ((size_t)s->n + WORD_BITS - 1) / WORD_BITS;
 	if (3 * s->words > WORDS_ON_STACK) {
