@@ -53,7 +53,7 @@ struct stack {
 	usec_t icmp_refilled;
 	uint8_t *loop_buf;		/* FRAME_MAX_BYTES, where looped frames are put in one run */
 
-	/* ---- TCP section: S1 adds below ---- */
+	/* ---- TCP ---- */
 	struct slab tcbs, requests, timewaits;
 	struct htab conns;	/* by siphash_tuple(): tcbs, requests, timewaits; hnode.kind tells */
 	struct htab listeners;	/* by port */
@@ -63,7 +63,7 @@ struct stack {
 	uint32_t n_orphans;
 	uint32_t challenge_left;	/* RFC 5961 7, in this second */
 	usec_t challenge_at;
-	/* ---- end of TCP section ---- */
+	/* ---- end of TCP ---- */
 };
 
 #define CNT(st, name)	   ((st)->cnt[CNT_##name]++)

@@ -2,8 +2,8 @@
 /*
  * The shard lock and its holder: killed, stopped, traced. A member is single-stepped through the life of sockets and killed
  * while it holds the lock, at steps drawn from a seed; afterwards all structures are checked link by link, the others'
- * connections must go on, and nothing of the dead one may be left. OWNSTACK_LOCK_KILLS=n makes n kills instead of a few (the
- * long run of tests/stress), OWNSTACK_LOCK_SEED another choice of them.
+ * connections must go on, and nothing of the dead one may be left. OWNSTACK_LOCK_KILLS=n makes n kills instead of a few (for a
+ * long run), OWNSTACK_LOCK_SEED another choice of them.
  */
 #include <pthread.h>
 #include <stdlib.h>
