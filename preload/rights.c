@@ -39,7 +39,7 @@ static int passport_socket(uint64_t *ret_ino)
 
 	if (fd < 0)
 		return fd;
-	snprintf(who, sizeof(who), "%s%d.%u", PASSPORT_WORD + 1, (int)sys_getpid(), atomic_fetch_add(&serial, 1));
+	snprintf(who, sizeof(who), "%s%d.%u", &PASSPORT_WORD[1], (int)sys_getpid(), atomic_fetch_add(&serial, 1));
 	r = sys_bind(fd, &sa, warden_address(host->name, who, &sa));
 	if (!r)
 		r = sys_fstat(fd, &st);
