@@ -137,9 +137,7 @@ static void print_info(const struct tcp_info_view *ti, usec_t now)
 
 static void print_memory(struct tcb *tcb)
 {
-	const struct tcp_opts *o = tcp_opts(tcb);
-
-	printf("\t skmem:(r%zu,rb%u,t%zu,tb%u)", tcp_readable_bytes(tcb), o->rcvbuf_bytes, tcp_unacked_bytes(tcb), o->sndbuf_bytes);
+	printf("\t skmem:(r%zu,rb%u,t%zu,tb%u)", tcp_readable_bytes(tcb), tcp_rcvbuf(tcb), tcp_unacked_bytes(tcb), tcp_sndbuf(tcb));
 }
 
 static void print_options(struct tcb *tcb, const struct tcp_info_view *ti)

@@ -54,7 +54,7 @@ static bool tcb_is_ours(const struct file *f)
 	const struct tcb *t = f->tcb;
 	const struct stack *st = host->shard.stack;
 
-	return slab_at(&st->tcbs, slab_index(&st->tcbs, t)) == t && t->ev.user == file_handle(f) && !(t->flags & TF_ORPHAN);
+	return slab_at(&st->tcbs, slab_index(&st->tcbs, t)) == t && tcp_user(t) == file_handle(f);
 }
 
 /* The last reference is gone: what a kernel does in release(). */

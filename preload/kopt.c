@@ -202,6 +202,8 @@ static int took(struct op *op, int fd, int level, int name, const void *val, soc
 	shard_lock(op->t);
 	if (!op->f->tcb || r)
 		return r;
+	if (tcp_ready(own_stack(), op->f->tcb, op->t->now) < 0)
+		return -ENOBUFS;
 	effect(op, level, name, given, now);
 	return len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
 }

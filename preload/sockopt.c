@@ -150,6 +150,8 @@ static int opt_apply(struct op *op, int level, int name, const struct val *v)
 
 	if (!o)
 		return -ENOPROTOOPT;
+	if (tcp_ready(own_stack(), op->f->tcb, op->t->now) < 0)
+		return -ENOBUFS;
 	return o->kind == FN ? o->set(op, v) : row_set(o, op, v);
 }
 
@@ -301,12 +303,12 @@ static int set_sndbuf(struct op *op, const struct val *v)
 
 static int get_rcvbuf(struct op *op, struct val *v)
 {
-	return give_int(v, (int)tcp_opts(op->f->tcb)->rcvbuf_bytes);
+	return give_int(v, (int)tcp_rcvbuf(op->f->tcb));
 }
 
 static int get_sndbuf(struct op *op, struct val *v)
 {
-	return give_int(v, (int)tcp_opts(op->f->tcb)->sndbuf_bytes);
+	return give_int(v, (int)tcp_sndbuf(op->f->tcb));
 }
 
 static int get_buf_lock(struct op *op, struct val *v)

@@ -64,13 +64,13 @@ struct bbr {
 };
 #define RING_WANT 650u
 
-static struct bbr *bbr_of(const struct tcb *t)
+static struct bbr *bbr_of(const struct tcp_conn *t)
 {
 	return (struct bbr *)t->cc_cell->data;
 }
 
 /* Octets that reached the peer, in order or not */
-static uint32_t delivered_now(const struct tcb *t)
+static uint32_t delivered_now(const struct tcp_conn *t)
 {
 	return (uint32_t)t->bytes_acked + t->sacked_bytes;
 }
@@ -84,7 +84,7 @@ static uint64_t bw_max(const struct bbr *b)
 	return most;
 }
 
-static void bbr_init(struct stack *st, struct tcb *t, usec_t now)
+static void bbr_init(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t want = (uint32_t)(sizeof(struct bbr) + RING_WANT * sizeof(struct bbr_sent));
 	uint32_t rtt_us = t->srtt_us >> 3 ? t->srtt_us >> 3 : 1000;
@@ -113,7 +113,7 @@ static void bbr_init(struct stack *st, struct tcb *t, usec_t now)
 
 /* ---- delivery rate ---- */
 
-static void bbr_sent(struct tcb *t, uint32_t len, bool app_limited, usec_t now)
+static void bbr_sent(struct tcp_conn *t, uint32_t len, bool app_limited, usec_t now)
 {
 	struct bbr *b = bbr_of(t);
 	uint32_t us = (uint32_t)now;
@@ -133,7 +133,7 @@ static void bbr_sent(struct tcb *t, uint32_t len, bool app_limited, usec_t now)
 }
 
 /* The newest record that was delivered, into @ret_r; those before it go. False: none */
-static bool newest_delivered(struct tcb *t, struct bbr *b, struct bbr_sent *ret_r)
+static bool newest_delivered(struct tcp_conn *t, struct bbr *b, struct bbr_sent *ret_r)
 {
 	uint32_t upto = tcp_sack_high(t);
 	bool any = false;
@@ -183,7 +183,7 @@ static uint64_t bdp(const struct bbr *b, uint64_t bw, uint32_t gain)
 }
 
 /* A few frames more than the product, since acknowledgments and frames come in lumps */
-static uint32_t inflight_for(const struct tcb *t, const struct bbr *b, uint64_t bw, uint32_t gain)
+static uint32_t inflight_for(const struct tcp_conn *t, const struct bbr *b, uint64_t bw, uint32_t gain)
 {
 	uint64_t n;
 
@@ -220,7 +220,7 @@ static uint32_t cwnd_gain(const struct bbr *b)
 
 /* ---- modes ---- */
 
-static void cycle_update(struct tcb *t, struct bbr *b, uint64_t bw, bool lost, usec_t now)
+static void cycle_update(struct tcp_conn *t, struct bbr *b, uint64_t bw, bool lost, usec_t now)
 {
 	bool whole = now - b->cycle_at > b->min_rtt_us, next = whole;
 	uint32_t gain = pacing_gain(b), inflight = tcp_pipe(t);
@@ -235,7 +235,7 @@ static void cycle_update(struct tcb *t, struct bbr *b, uint64_t bw, bool lost, u
 	b->cycle_at = now;
 }
 
-static void enter_probe_bw(struct tcb *t, struct bbr *b, usec_t now)
+static void enter_probe_bw(struct tcp_conn *t, struct bbr *b, usec_t now)
 {
 	b->mode = BBR_PROBE_BW;
 	b->cycle = 2 + (t->iss ^ b->round) % (CYCLE_PHASES - 2); /* any but the draining one: flows must not march in step */
@@ -254,7 +254,7 @@ static void full_check(struct bbr *b, uint64_t bw, bool app_limited)
 	b->full = ++b->full_rounds >= FULL_BW_ROUNDS;
 }
 
-static void probe_rtt_leave(struct tcb *t, struct bbr *b, usec_t now)
+static void probe_rtt_leave(struct tcp_conn *t, struct bbr *b, usec_t now)
 {
 	b->min_rtt_at = now;
 	b->cwnd = b->cwnd > b->prior_cwnd ? b->cwnd : b->prior_cwnd;
@@ -264,7 +264,7 @@ static void probe_rtt_leave(struct tcb *t, struct bbr *b, usec_t now)
 		b->mode = BBR_STARTUP;
 }
 
-static void min_rtt_update(struct tcb *t, struct bbr *b, uint32_t rtt_us, usec_t now)
+static void min_rtt_update(struct tcp_conn *t, struct bbr *b, uint32_t rtt_us, usec_t now)
 {
 	bool stale = now - b->min_rtt_at > MIN_RTT_WIN_US;
 
@@ -291,7 +291,7 @@ static void min_rtt_update(struct tcb *t, struct bbr *b, uint32_t rtt_us, usec_t
 	}
 }
 
-static void pace_set(struct tcb *t, struct bbr *b, uint64_t bw)
+static void pace_set(struct tcp_conn *t, struct bbr *b, uint64_t bw)
 {
 	uint64_t rate = bw * pacing_gain(b) / GAIN_ONE * MARGIN_PERCENT / 100;
 
@@ -305,7 +305,7 @@ static void pace_set(struct tcb *t, struct bbr *b, uint64_t bw)
  * @acked:	octets delivered by this acknowledgment
  * @lost:	octets that were found lost
  */
-static void cwnd_set(struct tcb *t, struct bbr *b, uint64_t bw, uint32_t acked, uint32_t lost)
+static void cwnd_set(struct tcp_conn *t, struct bbr *b, uint64_t bw, uint32_t acked, uint32_t lost)
 {
 	uint32_t target = inflight_for(t, b, bw, cwnd_gain(b)), least = CWND_MIN_SEGS * t->snd_mss, pipe = tcp_pipe(t);
 	bool recovering = t->ca_state >= TCP_CA_RECOVERY;
@@ -338,7 +338,7 @@ static void cwnd_set(struct tcb *t, struct bbr *b, uint64_t bw, uint32_t acked, 
 	t->cwnd = b->cwnd;
 }
 
-static void bbr_model(struct stack *st, struct tcb *t, usec_t now)
+static void bbr_model(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	struct bbr *b = bbr_of(t);
 	struct bbr_sent r;
@@ -380,7 +380,7 @@ static void bbr_model(struct stack *st, struct tcb *t, usec_t now)
 /* ---- hooks of the other kind ---- */
 
 /* cwnd is bbr_model()'s */
-static void bbr_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
+static void bbr_ack(struct tcp_conn *t, uint32_t acked, uint32_t rtt_us, usec_t now)
 {
 	(void)t;
 	(void)acked;
@@ -388,13 +388,13 @@ static void bbr_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
 	(void)now;
 }
 
-static uint32_t bbr_ssthresh(struct tcb *t, usec_t now)
+static uint32_t bbr_ssthresh(struct tcp_conn *t, usec_t now)
 {
 	(void)now;
 	return t->ssthresh;
 }
 
-static void bbr_undo(struct tcb *t)
+static void bbr_undo(struct tcp_conn *t)
 {
 	struct bbr *b = bbr_of(t);
 
@@ -403,7 +403,7 @@ static void bbr_undo(struct tcb *t)
 	b->cwnd = b->cwnd > t->prior_cwnd ? b->cwnd : t->prior_cwnd;
 }
 
-static void bbr_restart(struct tcb *t, usec_t idle_us)
+static void bbr_restart(struct tcp_conn *t, usec_t idle_us)
 {
 	struct bbr *b = bbr_of(t);
 
@@ -413,7 +413,7 @@ static void bbr_restart(struct tcb *t, usec_t idle_us)
 		t->pace_Bps = bw_max(b) * MARGIN_PERCENT / 100 + 1;
 }
 
-static void bbr_timeout(struct tcb *t)
+static void bbr_timeout(struct tcp_conn *t)
 {
 	struct bbr *b = bbr_of(t);
 
@@ -425,7 +425,39 @@ static void bbr_timeout(struct tcb *t)
 	b->conserve = false;
 }
 
-uint64_t bbr_rate(const struct tcb *t, bool *ret_app_limited)
+/* The path as we know it: words 0 and 1 are bw, 2 min_rtt_us, 3 and 4 its time, 5 whether the pipe was ever full */
+static void bbr_rest(const struct tcp_conn *t, uint32_t *keep)
+{
+	const struct bbr *b = bbr_of(t);
+	uint64_t bw = bw_max(b), at = b->min_rtt_at;
+
+	memcpy(&keep[0], &bw, sizeof(bw));
+	keep[2] = b->min_rtt_us;
+	memcpy(&keep[3], &at, sizeof(at));
+	keep[5] = b->full;
+}
+
+static void bbr_resume(struct tcp_conn *t, const uint32_t *keep)
+{
+	struct bbr *b = bbr_of(t);
+	uint64_t bw;
+
+	memcpy(&bw, &keep[0], sizeof(bw));
+	b->min_rtt_us = keep[2];
+	memcpy(&b->min_rtt_at, &keep[3], sizeof(b->min_rtt_at));
+	if (!bw)
+		return;
+	b->bw_slot[0] = b->full_bw = bw;
+	b->idle = true;
+	t->pace_Bps = bw * MARGIN_PERCENT / 100 + 1;
+	if (!keep[5])
+		return;
+	b->full = true;
+	b->mode = BBR_PROBE_BW;
+	b->cycle = 2;
+}
+
+uint64_t bbr_rate(const struct tcp_conn *t, bool *ret_app_limited)
 {
 	*ret_app_limited = bbr_of(t)->rate_app_limited;
 	return bbr_of(t)->rate_Bps;
@@ -433,5 +465,5 @@ uint64_t bbr_rate(const struct tcb *t, bool *ret_app_limited)
 
 const struct cc_ops cc_bbr = {
 	.name = "bbr", .init = bbr_init, .ack = bbr_ack, .ssthresh = bbr_ssthresh, .undo = bbr_undo, .restart = bbr_restart,
-	.timeout = bbr_timeout, .sent = bbr_sent, .model = bbr_model,
+	.timeout = bbr_timeout, .rest = bbr_rest, .resume = bbr_resume, .sent = bbr_sent, .model = bbr_model,
 };

@@ -30,7 +30,7 @@ struct cubic {
 };
 _Static_assert(sizeof(struct cubic) <= TCP_CC_WORDS * sizeof(uint32_t), "fits the connection");
 
-static struct cubic *cubic_of(struct tcb *t)
+static struct cubic *cubic_of(struct tcp_conn *t)
 {
 	return (struct cubic *)t->cc;
 }
@@ -53,7 +53,7 @@ static uint32_t cbrt64(uint64_t x)
 	return (uint32_t)r;
 }
 
-static void cubic_init(struct stack *st, struct tcb *t, usec_t now)
+static void cubic_init(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)st;
 	(void)now;
@@ -64,7 +64,7 @@ static void cubic_init(struct stack *st, struct tcb *t, usec_t now)
 
 /* ---- HyStart++: leave slow start when the round trip grows, before loss ---- */
 
-static void round_start(struct tcb *t, struct cubic *c)
+static void round_start(struct tcp_conn *t, struct cubic *c)
 {
 	c->round_end = t->snd_nxt;
 	c->rtt_last = c->rtt_cur;
@@ -78,7 +78,7 @@ static void round_start(struct tcb *t, struct cubic *c)
  *
  * Return: octets that slow start may grow by: all, a quarter in conservative slow start. Sets ssthresh where it ends.
  */
-static uint32_t hystart(struct tcb *t, struct cubic *c, uint32_t acked, uint32_t rtt_us)
+static uint32_t hystart(struct tcp_conn *t, struct cubic *c, uint32_t acked, uint32_t rtt_us)
 {
 	if (seq_gt(t->snd_una, c->round_end)) {
 		if (c->css_baseline && ++c->css_rounds >= HS_CSS_ROUNDS) {
@@ -108,7 +108,7 @@ static uint32_t hystart(struct tcb *t, struct cubic *c, uint32_t acked, uint32_t
 
 /* ---- congestion avoidance ---- */
 
-static void epoch_start(struct tcb *t, struct cubic *c, usec_t now)
+static void epoch_start(struct tcp_conn *t, struct cubic *c, usec_t now)
 {
 	uint32_t w = (uint32_t)((uint64_t)t->cwnd * SCALE / t->snd_mss);
 
@@ -136,7 +136,7 @@ static uint64_t w_cubic(const struct cubic *c, uint64_t ms)
 	return delta < c->w_max ? c->w_max - delta : 0;
 }
 
-static void avoid(struct tcb *t, struct cubic *c, uint32_t acked, usec_t now)
+static void avoid(struct tcp_conn *t, struct cubic *c, uint32_t acked, usec_t now)
 {
 	uint64_t w = (uint64_t)t->cwnd * SCALE / t->snd_mss, target, per;
 	uint32_t ms;
@@ -158,7 +158,7 @@ static void avoid(struct tcb *t, struct cubic *c, uint32_t acked, usec_t now)
 	cc_grow(t, &c->credit, acked, per > UINT32_MAX ? UINT32_MAX : (uint32_t)per);
 }
 
-static void cubic_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
+static void cubic_ack(struct tcp_conn *t, uint32_t acked, uint32_t rtt_us, usec_t now)
 {
 	struct cubic *c = cubic_of(t);
 
@@ -175,7 +175,7 @@ static void cubic_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now
 }
 
 /* RFC 9438 4.6 and 4.7: multiplicative decrease, fast convergence */
-static uint32_t cubic_ssthresh(struct tcb *t, usec_t now)
+static uint32_t cubic_ssthresh(struct tcp_conn *t, usec_t now)
 {
 	struct cubic *c = cubic_of(t);
 	uint32_t w = (uint32_t)((uint64_t)t->cwnd * SCALE / t->snd_mss), ss;
@@ -189,24 +189,39 @@ static uint32_t cubic_ssthresh(struct tcb *t, usec_t now)
 	return ss > 2 * t->snd_mss ? ss : 2 * t->snd_mss;
 }
 
-static void cubic_undo(struct tcb *t)
+static void cubic_undo(struct tcp_conn *t)
 {
 	cubic_of(t)->w_max = cubic_of(t)->w_max_prior;
 	cubic_of(t)->epoch_ms = 0;
 }
 
-static void cubic_restart(struct tcb *t, usec_t idle_us)
+static void cubic_restart(struct tcp_conn *t, usec_t idle_us)
 {
 	cc_idle_restart(t, idle_us);
 	cubic_of(t)->epoch_ms = 0; /* time in which nothing was sent must not count as growth (RFC 9438 4.2) */
 }
 
-static void cubic_timeout(struct tcb *t)
+static void cubic_timeout(struct tcp_conn *t)
 {
 	cubic_of(t)->epoch_ms = 0;
 }
 
+/* The epoch would end with the next segment anyway (cubic_restart()) */
+static void cubic_rest(const struct tcp_conn *t, uint32_t *keep)
+{
+	const struct cubic *c = (const struct cubic *)t->cc;
+
+	keep[0] = c->w_max;
+	keep[1] = c->hs_done;
+}
+
+static void cubic_resume(struct tcp_conn *t, const uint32_t *keep)
+{
+	cubic_of(t)->w_max = cubic_of(t)->w_max_prior = keep[0];
+	cubic_of(t)->hs_done = keep[1];
+}
+
 const struct cc_ops cc_cubic = {
 	.name = "cubic", .init = cubic_init, .ack = cubic_ack, .ssthresh = cubic_ssthresh, .undo = cubic_undo,
-	.restart = cubic_restart, .timeout = cubic_timeout,
+	.restart = cubic_restart, .timeout = cubic_timeout, .rest = cubic_rest, .resume = cubic_resume,
 };

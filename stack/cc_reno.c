@@ -7,7 +7,7 @@
 static const struct cc_ops *const cc_table[] = { &cc_cubic, &cc_reno, &cc_bbr };
 #define CC_N ((int)(sizeof(cc_table) / sizeof(cc_table[0])))
 
-const struct cc_ops *tcp_cc_ops(const struct tcb *t)
+const struct cc_ops *tcp_cc_ops(const struct tcp_conn *t)
 {
 	return cc_table[t->opts.cc < CC_N ? t->opts.cc : 0];
 }
@@ -27,7 +27,7 @@ const char *tcp_cc_name(int index)
 
 #define CC_RENO 1 /* its place in the table */
 
-void tcp_cc_start(struct stack *st, struct tcb *t, usec_t now)
+void tcp_cc_start(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	cell_put(st, t->cc_cell);
 	t->cc_cell = NULL;
@@ -41,7 +41,7 @@ void tcp_cc_start(struct stack *st, struct tcb *t, usec_t now)
 	tcp_pace_update(t);
 }
 
-uint32_t tcp_cc_reduce(struct tcb *t, usec_t now)
+uint32_t tcp_cc_reduce(struct tcp_conn *t, usec_t now)
 {
 	if (t->ecn & ECN_OK)
 		t->ecn |= ECN_CWR;
@@ -50,7 +50,7 @@ uint32_t tcp_cc_reduce(struct tcb *t, usec_t now)
 	return tcp_cc_ops(t)->ssthresh(t, now);
 }
 
-uint32_t cc_slow_start(struct tcb *t, uint32_t acked)
+uint32_t cc_slow_start(struct tcp_conn *t, uint32_t acked)
 {
 	uint32_t room = t->ssthresh > t->cwnd ? t->ssthresh - t->cwnd : 0, n = acked < room ? acked : room;
 
@@ -60,7 +60,7 @@ uint32_t cc_slow_start(struct tcb *t, uint32_t acked)
 	return acked - n;
 }
 
-void cc_grow(struct tcb *t, uint32_t *credit, uint32_t acked, uint32_t per_segment)
+void cc_grow(struct tcp_conn *t, uint32_t *credit, uint32_t acked, uint32_t per_segment)
 {
 	uint64_t sum = (uint64_t)*credit + acked;
 	uint64_t n = sum / (per_segment ? per_segment : 1);
@@ -76,19 +76,19 @@ struct reno {
 	uint32_t credit;
 };
 
-static struct reno *reno_of(struct tcb *t)
+static struct reno *reno_of(struct tcp_conn *t)
 {
 	return (struct reno *)t->cc;
 }
 
-static void reno_init(struct stack *st, struct tcb *t, usec_t now)
+static void reno_init(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)st;
 	(void)now;
 	reno_of(t)->credit = 0;
 }
 
-static void reno_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
+static void reno_ack(struct tcp_conn *t, uint32_t acked, uint32_t rtt_us, usec_t now)
 {
 	(void)rtt_us;
 	(void)now;
@@ -97,19 +97,19 @@ static void reno_ack(struct tcb *t, uint32_t acked, uint32_t rtt_us, usec_t now)
 		cc_grow(t, &reno_of(t)->credit, acked, t->cwnd);
 }
 
-static uint32_t reno_ssthresh(struct tcb *t, usec_t now)
+static uint32_t reno_ssthresh(struct tcp_conn *t, usec_t now)
 {
 	(void)now;
 	return t->cwnd / 2 > 2 * t->snd_mss ? t->cwnd / 2 : 2 * t->snd_mss;
 }
 
-static void reno_undo(struct tcb *t)
+static void reno_undo(struct tcp_conn *t)
 {
 	(void)t; /* cwnd and ssthresh are put back by the caller */
 }
 
 /* RFC 5681 4.1 as Linux: half for each RTO of silence, not below the initial window; ssthresh remembers */
-void cc_idle_restart(struct tcb *t, usec_t idle_us)
+void cc_idle_restart(struct tcp_conn *t, usec_t idle_us)
 {
 	uint32_t iw = TCP_INIT_CWND_SEGS * t->snd_mss, floor = t->cwnd < iw ? t->cwnd : iw;
 	uint32_t keep = t->cwnd / 4 * 3;
@@ -122,7 +122,7 @@ void cc_idle_restart(struct tcb *t, usec_t idle_us)
 		t->cwnd = floor;
 }
 
-static void reno_timeout(struct tcb *t)
+static void reno_timeout(struct tcp_conn *t)
 {
 	reno_of(t)->credit = 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* stack.c - the stack as a whole: making it, feeding it, draining it, making it whole again */
-#include "stack_priv.h"
+#include "tcb.h"
 
 #include <errno.h>
 
@@ -274,7 +274,7 @@ bool stack_event(struct stack *st, struct stack_event *ret_event)
 	if (!d)
 		return false;
 	ev = container_of(d, struct event_node, node);
-	*ret_event = (struct stack_event){ .tcb = ev->tcb, .user = ev->user, .what = ev->what };
+	*ret_event = (struct stack_event){ .tcb = ev->tcb, .user = ev->tcb->user, .what = ev->what };
 	ev->what = 0;
 	return true;
 }

@@ -16,11 +16,10 @@
 #include "stack.h"
 #include "wheel.h"
 
-/* Embedded in a tcb: its place in the queue of events. Set .tcb once. */
+/* Embedded in a conn: its place in the queue of events. Set .tcb once. */
 struct event_node {
 	struct dnode node;
 	struct tcb *tcb;
-	uint64_t user; /* the cookie */
 	uint32_t what; /* bits not yet fetched */
 };
 
@@ -54,7 +53,9 @@ struct stack {
 	uint8_t *loop_buf;		/* FRAME_MAX_BYTES, where looped frames are put in one run */
 
 	/* ---- TCP ---- */
-	struct slab tcbs, requests, timewaits;
+	struct slab tcbs, awake;	/* sockets; the connections of those that are not at rest */
+	struct slab requests, timewaits, opts_rows;
+	struct htab opts_tab;	/* of struct tcp_opts_row, by content */
 	struct htab conns;	/* by siphash_tuple(): tcbs, requests, timewaits; hnode.kind tells */
 	struct htab listeners;	/* by port */
 	uint32_t n_live;	/* what stack_live() says */

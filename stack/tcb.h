@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tcb.h - a TCP socket, a half-open request, a connection in TIME_WAIT
+ * tcb.h - a TCP socket, its connection, a half-open request, a connection in TIME_WAIT
  *
- * The three kinds share the connection table: each starts with a struct hnode whose `kind` says which it is.
- * Listeners are tcbs in a table of their own, keyed by port.
+ * Socket, request and TIME_WAIT share the connection table: each starts with a struct hnode whose `kind` says which it
+ * is. Listeners are in a table of their own, keyed by port.
+ *
+ * A socket is two objects. struct tcb is what all the world holds and what stays; struct tcp_conn is what something happens
+ * in. A connection in which nothing happens has none: it is at rest (tcp_rest.c), and what must not be forgotten is in
+ * tcb->rest. All functions of these files take a struct tcp_conn but those of tcp.h, which begin with tcp_wake().
  *
  * Send queue: cells from snd_head to snd_tail hold the octets [snd_una, write_seq) without a gap; cell->seq is the
  * sequence number of the first octet of each. A FIN takes the number write_seq and no cell. Receive queue: cells
@@ -28,7 +32,8 @@ enum tcp_node_kind { TCP_NODE_TCB = 1, TCP_NODE_REQ = 2, TCP_NODE_TW = 3, TCP_NO
 	X(KEEP, "keep-alive, RFC 9293 3.8.4; orphans: end of FIN_WAIT_2")     \
 	X(RACK, "RACK's window of reordering, or the tail loss probe, RFC 8985")     \
 	X(CORK, "partial segment held back by cork or MSG_MORE, 200 ms")      \
-	X(PACE, "the next frame may leave, where the rate is paced")
+	X(PACE, "the next frame may leave, where the rate is paced")               \
+	X(REST, "has anything happened lately, or can the connection go to rest")
 enum tcp_timer_id {
 #define X(name, text) TCPT_##name,
 	TCP_TIMERS(X)
@@ -104,16 +109,17 @@ enum { TCP_URG_VALID = 0x100, TCP_URG_NOTYET = 0x200, TCP_URG_READ = 0x400 };
 #define TCP_SACK_RECENT 4
 
 struct tcb_listen {
-	struct tcb *acc_head, *acc_tail;	/* established, not accepted yet; linked by acc_next */
+	struct tcp_conn *acc_head, *acc_tail;	/* established, not accepted yet; linked by acc_next */
 	struct tcp_req *req_head, *req_tail;	/* half open, oldest first */
 	uint32_t n_acc, n_reqs, backlog_conns;
 	uint32_t n_tfo;		/* children in SYN_RECEIVED */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
 };
 
-struct tcb {
-	/* ---- found by the table, touched by each segment ---- */
-	struct hnode node;
+struct tcp_conn {
+	/* ---- touched by each segment ---- */
+	struct tcb *tcb;
+	uint32_t index;		/* of the tcb in its slab */
 	struct ipaddr laddr, raddr;
 	uint16_t lport, rport;
 	uint8_t state, family, ca_state, snd_wind_shift, rcv_wind_shift, dupacks, backoff, retransmits;
@@ -148,7 +154,7 @@ struct tcb {
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
 	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
-	struct tcb *acc_next;
+	struct tcp_conn *acc_next;
 
 	/* ---- loss recovery ---- */
 	struct cell *sack;	/* scoreboard, NULL: nothing SACKed */
@@ -208,6 +214,44 @@ struct tcb {
 	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
 };
 
+#define TCP_REST_CC_WORDS 6
+/* A connection at rest: nothing is in flight, unread, owed or armed but keep-alive; what is not here has its value at rest */
+struct tcp_rest {
+	uint8_t state;		/* 0: not at rest */
+	uint8_t family, snd_wind_shift, rcv_wind_shift, ecn, quick_acks, reordering, reo_mult, reo_persist, soft_error;
+	uint16_t rcv_mss, peer_mss, advmss, pmtu_bytes, mtu_high;
+	uint32_t flags, snd_nxt, rcv_nxt, rcv_adv, snd_wnd, snd_wl1, snd_max_wnd, iss, irs;
+	uint32_t ts_recent, ts_recent_ms, cwnd, ssthresh, cwnd_used, cwnd_at_ms, mtu_at_ms;
+	uint32_t srtt_us, mdev_us, mdev_max_us, rttvar_us, rto_us, min_rtt_us, ato_us;
+	uint32_t rcv_rtt_us, rcvq_space, rcvbuf_bytes, sndbuf_bytes;
+	struct port_hold port;
+	struct tcp_opts_row *opts; /* buffers excepted */
+	uint32_t cc[TCP_REST_CC_WORDS]; /* what cc_ops.rest() keeps */
+	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
+	usec_t last_rcv, last_snd, last_ack;
+	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+};
+
+struct tcb {
+	struct hnode node;
+	struct ipaddr laddr, raddr; /* those of conn, while it is in the table; at rest the only ones */
+	uint16_t lport, rport;
+	uint32_t pad;
+	struct tcp_conn *conn;	/* NULL: at rest. The one store that ends or begins it */
+	uint64_t user;		/* cookie of the host */
+	struct timer timer;	/* keep-alive at rest, TIMER_REST */
+	struct tcp_rest rest;
+};
+_Static_assert(sizeof(struct tcb) + sizeof(struct slab_hdr) <= 360, "what an idle connection costs");
+
+/* Options of connections at rest: equal ones share a row */
+struct tcp_opts_row {
+	struct hnode node;
+	uint32_t refs;
+	uint32_t pad;
+	struct tcp_opts o;
+};
+
 /* Handshake of a listener: what SYN and SYN-ACK said, until the third segment comes */
 struct tcp_req {
 	struct hnode node;
@@ -238,7 +282,7 @@ struct tcp_tw {
 	struct port_hold port;
 };
 
-static inline bool tcp_is_synchronized(const struct tcb *t)
+static inline bool tcp_is_synchronized(const struct tcp_conn *t)
 {
 	return t->state != TCPS_CLOSED && t->state != TCPS_LISTEN && t->state != TCPS_SYN_SENT;
 }

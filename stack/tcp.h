@@ -59,7 +59,12 @@ enum tcp_opt_id { TCP_OPT_KEEPALIVE, TCP_OPT_NODELAY, TCP_OPT_CORK, TCP_OPT_RCVB
 struct tcb *tcp_open(struct stack *st, int family, uint64_t user, usec_t now);
 void tcp_set_user(struct tcb *tcb, uint64_t user);
 uint64_t tcp_user(const struct tcb *tcb);
+/** tcp_opts() - for reading; for writing only after tcp_ready(). Buffers' sizes: see tcp_rcvbuf() */
 struct tcp_opts *tcp_opts(struct tcb *tcb);
+uint32_t tcp_rcvbuf(const struct tcb *tcb);	/* octets, as getsockopt shows them */
+uint32_t tcp_sndbuf(const struct tcb *tcb);
+/** tcp_ready() - its options are about to be changed. 0, -ENOBUFS */
+int tcp_ready(struct stack *st, struct tcb *tcb, usec_t now);
 void tcp_opt_changed(struct stack *st, struct tcb *tcb, enum tcp_opt_id opt, usec_t now);
 /** tcp_close() - last reference is gone: FIN after the data, or RST (unread data, SO_LINGER 0). Takes; it lives on as an orphan. */
 void tcp_close(struct stack *st, struct tcb *tcb, usec_t now);

@@ -72,7 +72,7 @@ static uint32_t ts_with_options(const struct tcp_req *r, usec_t now)
  * @l:	listener, remembers that it has sent one
  * @r:	what the SYN said; lives no longer than this call
  */
-void tcp_cookie_answer(struct stack *st, struct tcb *l, struct tcp_req *r, usec_t now)
+void tcp_cookie_answer(struct stack *st, struct tcp_conn *l, struct tcp_req *r, usec_t now)
 {
 	uint32_t peer_isn = r->rcv_nxt - 1, minute = minute_of(now), i = MSS_N - 1;
 
@@ -104,7 +104,7 @@ static int cookie_check(const struct stack *st, const struct tcp_req *r, usec_t 
 }
 
 /* The options that our timestamp, come back, carries. False: it is not one we sent with a cookie under today's settings */
-static bool options_back(const struct stack *st, const struct tcb *l, const struct tcp_seg *s, struct tcp_req *r)
+static bool options_back(const struct stack *st, const struct tcp_conn *l, const struct tcp_seg *s, struct tcp_req *r)
 {
 	uint32_t opts = s->o.ts_ecr - r->ts_offset;
 
@@ -138,7 +138,7 @@ static bool options_back(const struct stack *st, const struct tcb *l, const stru
  *
  * Return: true: @r is as if it had been in the SYN queue
  */
-bool tcp_cookie_take(struct stack *st, struct tcb *l, const struct tcp_seg *s, struct tcp_req *r, usec_t now)
+bool tcp_cookie_take(struct stack *st, struct tcp_conn *l, const struct tcp_seg *s, struct tcp_req *r, usec_t now)
 {
 	uint32_t space = l->opts.rcvbuf_bytes / 2, mtu = ip_mtu(st, &r->raddr);
 	int i;

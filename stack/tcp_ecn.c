@@ -13,7 +13,7 @@
 
 #define QUICKACKS_ON_MARK 2u /* as Linux: the sender should hear of it soon */
 
-void tcp_ecn_seen(struct stack *st, struct tcb *t, const struct tcp_seg *s)
+void tcp_ecn_seen(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
 {
 	if (s->flags & TH_CWR)
 		t->ecn &= (uint8_t)~ECN_ECHO;
@@ -28,7 +28,7 @@ void tcp_ecn_seen(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 	tcp_output_want(st, t);
 }
 
-void tcp_ecn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+void tcp_ecn_ack(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (t->ecn & ECN_REDUCED && seq_geq(t->snd_una, t->cwr_end))
 		t->ecn &= (uint8_t)~ECN_REDUCED;

@@ -49,7 +49,7 @@ static bool cookie_right(const struct stack *st, const struct tcp_req *r, const 
  *
  * Return: true: the SYN's data may be taken in
  */
-bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s)
+bool tcp_tfo_judge(struct stack *st, const struct tcp_conn *l, struct tcp_req *r, const struct tcp_seg *s)
 {
 	if (!s->o.tfo_ok || !(st->ctl.tcp_fastopen & TFO_SERVER) || !l->opts.fastopen_qlen)
 		return false;
@@ -74,7 +74,7 @@ bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, con
  * tcp_tfo_child() - a connection by its SYN alone
  * @t:	from child_open(), established so far as that does it; its listener is @l
  */
-void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now)
+void tcp_tfo_child(struct stack *st, struct tcp_conn *l, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_seg data = *s;
 
@@ -99,16 +99,16 @@ void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct 
 }
 
 /* Such a connection is established, or over: its listener may take another one */
-void tcp_tfo_end(struct stack *st, struct tcb *t)
+void tcp_tfo_end(struct stack *st, struct tcp_conn *t)
 {
-	struct tcb *l;
+	struct tcb *ls;
 
 	t->flags &= ~(TF_FASTOPEN | TF_SYN_WAITS);
 	if (!t->parent)
 		return;
-	l = slab_get(&st->tcbs, t->parent);
-	if (l && l->state == TCPS_LISTEN && l->l.n_tfo > 0)
-		l->l.n_tfo--;
+	ls = slab_get(&st->tcbs, t->parent);
+	if (ls && ls->conn && ls->conn->state == TCPS_LISTEN && ls->conn->l.n_tfo > 0)
+		ls->conn->l.n_tfo--;
 	if (!(t->flags & TF_ACCEPTQ))
 		t->parent = 0;
 }
@@ -116,7 +116,7 @@ void tcp_tfo_end(struct stack *st, struct tcb *t)
 /* ---- client ---- */
 
 /* Is there a cookie for the destination of @t */
-bool tcp_tfo_known(const struct stack *st, const struct tcb *t)
+bool tcp_tfo_known(const struct stack *st, const struct tcp_conn *t)
 {
 	const struct dst *d = st->ctl.tcp_fastopen & 1 ? dst_find(st, &t->raddr) : NULL;
 
@@ -130,7 +130,7 @@ bool tcp_tfo_known(const struct stack *st, const struct tcb *t)
  *
  * Return: octets written
  */
-unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room, uint32_t *ret_data)
+unsigned tcp_tfo_put(struct stack *st, struct tcp_conn *t, uint8_t *p, unsigned room, uint32_t *ret_data)
 {
 	const struct dst *d = dst_find(st, &t->raddr);
 	uint32_t max;
@@ -146,7 +146,7 @@ unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room,
 }
 
 /* The SYN-ACK of a connection whose SYN had the option: a cookie to keep, data that was taken or not */
-void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s)
+void tcp_tfo_syn_ack(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
 {
 	if (s->o.tfo_len > 0 && s->o.tfo_len <= DST_TFO_MAX)
 		dst_tfo_set(st, &t->raddr, s->o.tfo, s->o.tfo_len, (uint16_t)t->peer_mss);
@@ -159,7 +159,7 @@ void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 	t->snd_nxt = s->ack; /* the rest is sent as if it had never been */
 }
 
-void tcp_tfo_syn_lost(struct stack *st, struct tcb *t)
+void tcp_tfo_syn_lost(struct stack *st, struct tcp_conn *t)
 {
 	t->flags &= ~TF_FASTOPEN;
 	dst_tfo_set(st, &t->raddr, NULL, 0, 0);

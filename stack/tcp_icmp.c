@@ -38,7 +38,7 @@ static int errno_of(const struct ip_error *e)
  *
  * It is believed if the packet it quotes was larger than the MTU it names (RFC 5927 7.2), down to 552 octets.
  */
-static void shrink_mtu(struct stack *st, struct tcb *t, const struct ip_error *e, usec_t now)
+static void shrink_mtu(struct stack *st, struct tcp_conn *t, const struct ip_error *e, usec_t now)
 {
 	uint32_t was = tcp_path_mtu(st, t), mtu = e->mtu;
 
@@ -72,14 +72,17 @@ void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now)
 	uint32_t hash = siphash_tuple(&st->key_tuple, &e->src, e->sport, &e->dst, e->dport);
 	int err = errno_of(e);
 	struct hnode *n;
-	struct tcb *t = NULL;
+	struct tcp_conn *t = NULL;
 
 	for (n = htab_first(&st->conns, hash); n && !t; n = htab_next(n)) {
 		struct tcb *o = container_of(n, struct tcb, node);
 
 		if (n->kind == TCP_NODE_TCB && o->lport == e->sport && o->rport == e->dport && ipaddr_eq(o->laddr, e->src) &&
-		    ipaddr_eq(o->raddr, e->dst))
-			t = o;
+		    ipaddr_eq(o->raddr, e->dst)) {
+			if (!o->conn)
+				return; /* at rest nothing is in flight that it could be about */
+			t = o->conn;
+		}
 		if (n->kind == TCP_NODE_REQ) {
 			struct tcp_req *r = container_of(n, struct tcp_req, node);
 
@@ -92,7 +95,7 @@ void tcp_icmp_error(struct stack *st, const struct ip_error *e, usec_t now)
 	}
 	if (!t || err == 0 || seq_lt(e->seq, t->snd_una) || seq_geq(e->seq, t->snd_nxt))
 		return;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	if (err == EMSGSIZE) {
 		if (tcp_is_synchronized(t))
 			shrink_mtu(st, t, e, now);

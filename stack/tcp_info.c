@@ -28,9 +28,15 @@ static void info_name(char *dst, size_t cap, const char *src)
 	memcpy(dst, src, n);
 }
 
-void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view *i)
+void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *i)
 {
-	uint32_t mss = t->snd_mss ? t->snd_mss : 1;
+	const struct tcp_conn *t = tcp_conn(tcb);
+	struct tcp_conn rest;
+	uint32_t mss;
+
+	if (!t)
+		t = tcp_rest_look(st, tcb, &rest);
+	mss = t->snd_mss ? t->snd_mss : 1;
 
 	memset(i, 0, sizeof(*i));
 	i->state = t->state;
@@ -93,7 +99,7 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 		i->delivery_rate = bbr_rate(t, &limited);
 		i->delivery_rate_app_limited = limited;
 	}
-	i->notsent_bytes = (uint32_t)tcp_unsent_bytes(t);
+	i->notsent_bytes = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
 	i->dsack_dups = t->dsack_dups;
 	i->reord_seen = t->reord_seen;
 	i->rcv_ooopack = t->rcv_ooopack;

@@ -81,7 +81,7 @@ void tcp_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, 
 {
 	struct tcp_seg s;
 	struct hnode *n;
-	struct tcb *l;
+	struct tcp_conn *l;
 
 	CNT(st, TcpInSegs);
 	if (!seg_parse(f, ip, &s)) {
@@ -93,7 +93,11 @@ void tcp_input(struct stack *st, const struct frame *f, const struct ip_rx *ip, 
 	if (n) {
 		switch ((enum tcp_node_kind)n->kind) {
 		case TCP_NODE_TCB:
-			tcp_segment(st, container_of(n, struct tcb, node), &s, now);
+			l = tcp_wake(st, container_of(n, struct tcb, node), now);
+			if (l)
+				tcp_segment(st, l, &s, now);
+			else
+				drop(st, DROP_NO_MEMORY);
 			return;
 		case TCP_NODE_REQ:
 			tcp_req_segment(st, container_of(n, struct tcp_req, node), ip, &s, now);
@@ -140,7 +144,7 @@ bool tcp_oow_allowed(uint32_t *at_ms, usec_t now)
 	return true;
 }
 
-static void challenge(struct stack *st, struct tcb *t, usec_t now)
+static void challenge(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (!tcp_oow_allowed(&t->oow_at_ms, now) || !tcp_challenge_allowed(st, now)) {
 		CNT(st, TcpExtTCPACKSkipped);
@@ -151,7 +155,7 @@ static void challenge(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* The answer to what is not acceptable: data gets it each time, since its sender may have lost our ACK. */
-static void answer_unacceptable(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void answer_unacceptable(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if ((s->len == 0 || s->flags & TH_SYN) && !tcp_oow_allowed(&t->oow_at_ms, now)) {
 		CNT(st, TcpExtTCPACKSkipped);
@@ -168,7 +172,7 @@ static void answer_unacceptable(struct stack *st, struct tcb *t, const struct tc
 
 /* ---- steps 1 to 4 ---- */
 
-static bool paws_old(const struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool paws_old(const struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (!(t->flags & TF_TS) || !s->o.ts || (int32_t)(t->ts_recent - s->o.ts_val) <= 1)
 		return false;
@@ -177,7 +181,7 @@ static bool paws_old(const struct tcb *t, const struct tcp_seg *s, usec_t now)
 	return !(s->len == 0 && s->seq == t->rcv_nxt && !(s->flags & (TH_SYN | TH_FIN))); /* a pure ACK overtaken by others */
 }
 
-static void reset_by_peer(struct stack *st, struct tcb *t)
+static void reset_by_peer(struct stack *st, struct tcp_conn *t)
 {
 	int err = t->state == TCPS_CLOSE_WAIT ? EPIPE : ECONNRESET;
 
@@ -189,13 +193,13 @@ static void reset_by_peer(struct stack *st, struct tcb *t)
 }
 
 /* Our SYN crossed the peer's and this is its answer to ours: the SYN flag is no offence then (also: connection to itself) */
-static bool crossed_syn_ack(const struct tcb *t, const struct tcp_seg *s)
+static bool crossed_syn_ack(const struct tcp_conn *t, const struct tcp_seg *s)
 {
 	return t->state == TCPS_SYN_RECEIVED && s->flags & TH_ACK && s->len == 0 && s->seq + 1 == t->rcv_nxt &&
 	       s->ack == t->snd_nxt;
 }
 
-static bool acceptable(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool acceptable(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	bool rst = s->flags & TH_RST;
 	uint32_t wnd_end = seq_max(t->rcv_adv, t->rcv_nxt);
@@ -231,7 +235,7 @@ static bool acceptable(struct stack *st, struct tcb *t, const struct tcp_seg *s,
 }
 
 /* RFC 7323 4.3 */
-static void take_timestamp(struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void take_timestamp(struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (!(t->flags & TF_TS) || !s->o.ts || seq_gt(s->seq, t->rcv_wup))
 		return;
@@ -244,7 +248,7 @@ static void take_timestamp(struct tcb *t, const struct tcp_seg *s, usec_t now)
 /* ---- step 5 ---- */
 
 /* Octets below @ack leave the send queue. The last cell stays while a writer fills it. */
-static void snd_free(struct stack *st, struct tcb *t, uint32_t ack)
+static void snd_free(struct stack *st, struct tcp_conn *t, uint32_t ack)
 {
 	uint32_t upto = seq_min(ack, t->write_seq);
 	struct cell *c;
@@ -283,7 +287,7 @@ static void snd_free(struct stack *st, struct tcb *t, uint32_t ack)
  *
  * Return: microseconds, UINT32_MAX: no sample
  */
-static uint32_t rtt_by_ts(const struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
+static uint32_t rtt_by_ts(const struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
 {
 	uint32_t ms;
 
@@ -293,7 +297,7 @@ static uint32_t rtt_by_ts(const struct tcb *t, const struct tcp_seg *s, const st
 	return ms < 120000 ? (ms ? ms : 1) * 1000 : UINT32_MAX;
 }
 
-static void take_rtt(struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
+static void take_rtt(struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
 {
 	if (a->rexmt)
 		a->rtt_us = UINT32_MAX;
@@ -313,7 +317,7 @@ static void take_rtt(struct tcb *t, const struct tcp_seg *s, struct tcp_ack_stat
 }
 
 /* RFC 9293 3.10.7.4; Linux also takes a larger window, or none, from an equal segment. Return: it changed */
-static bool take_window(struct stack *st, struct tcb *t, const struct tcp_seg *s)
+static bool take_window(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
 {
 	uint32_t wnd = (uint32_t)s->wnd << (s->flags & TH_SYN ? 0 : t->snd_wind_shift);
 	bool changed;
@@ -336,7 +340,7 @@ static bool take_window(struct stack *st, struct tcb *t, const struct tcp_seg *s
 }
 
 /* Nothing is in flight: window probes go on, or end */
-static void ack_probe(struct stack *st, struct tcb *t, usec_t now)
+static void ack_probe(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
 
@@ -354,7 +358,7 @@ static void ack_probe(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* snd_una moved on */
-static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
+static void acked_new(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
 {
 	a->acked = s->ack - t->snd_una;
 	t->bytes_acked += a->acked;
@@ -371,7 +375,7 @@ static void acked_new(struct stack *st, struct tcb *t, const struct tcp_seg *s, 
 }
 
 /* Without SACK a duplicate ACK stands for a segment, which is not counted again when it is acknowledged (RFC 9937 6) */
-static uint32_t delivered_bytes(const struct tcb *t, const struct tcp_ack_state *a, uint32_t prior_sacked)
+static uint32_t delivered_bytes(const struct tcp_conn *t, const struct tcp_ack_state *a, uint32_t prior_sacked)
 {
 	uint32_t before = t->dupacks * t->snd_mss;
 
@@ -387,7 +391,7 @@ static uint32_t delivered_bytes(const struct tcb *t, const struct tcp_ack_state 
  *
  * Return: false: the segment goes no further
  */
-static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool take_ack(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	uint32_t prior_una = t->snd_una, prior_sacked = t->sacked_bytes;
 	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = tcp_sack_fack(t) };
@@ -445,7 +449,7 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 }
 
 /* Our FIN is acknowledged: the state's next step. False: the tcb is gone */
-static bool fin_acked(struct stack *st, struct tcb *t, usec_t now)
+static bool fin_acked(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	switch ((enum tcp_state)t->state) {
 	case TCPS_FIN_WAIT_1:
@@ -481,7 +485,7 @@ static bool fin_acked(struct stack *st, struct tcb *t, usec_t now)
 /* ---- handshakes ---- */
 
 /* Options of the peer's SYN decide what both use. */
-static void take_syn_options(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void take_syn_options(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	t->peer_mss = s->o.mss ? s->o.mss : TCP_MSS_DEFAULT;
 	t->flags &= ~(TF_TS | TF_SACK | TF_WSCALE);
@@ -509,7 +513,7 @@ static void take_syn_options(struct stack *st, struct tcb *t, const struct tcp_s
 	t->snd_wl2 = s->ack;
 }
 
-static void established(struct stack *st, struct tcb *t, usec_t now)
+static void established(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	tcp_set_state(t, TCPS_ESTABLISHED);
 	tcp_timer_clear(t, TCPT_REXMT);
@@ -521,7 +525,7 @@ static void established(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* RFC 9293 3.10.7.3 */
-static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void syn_sent(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = t->snd_una };
 
@@ -566,7 +570,7 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 }
 
 /* The handshake of a connection that lived before it: what else @s acknowledges is taken as ever */
-static bool tfo_established(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool tfo_established(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_ack_state a = { .rtt_us = UINT32_MAX, .prior_fack = t->snd_una };
 	struct tcp_seg syn = { .ack = t->iss + 1 };
@@ -593,7 +597,7 @@ static bool tfo_established(struct stack *st, struct tcb *t, const struct tcp_se
 }
 
 /* Step 5 in SYN_RECEIVED, reached by crossed SYNs only; listeners keep requests instead. False: segment dropped */
-static bool syn_received_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool syn_received_ack(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (seq_leq(s->ack, t->snd_una) || seq_gt(s->ack, t->snd_nxt)) {
 		drop(st, DROP_TCP_OLD_ACK);
@@ -621,7 +625,7 @@ static bool syn_received_ack(struct stack *st, struct tcb *t, const struct tcp_s
 }
 
 /* Nobody is left to read: data that comes after close() is answered with a reset (RFC 9293 3.10.7.4 seventh, Linux) */
-static bool data_after_close(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static bool data_after_close(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (!(t->flags & TF_RCV_SHUT) || s->len == 0 || !seq_gt(s->seq + s->len, t->rcv_nxt) || t->flags & TF_FIN_RCVD)
 		return false;
@@ -633,9 +637,9 @@ static bool data_after_close(struct stack *st, struct tcb *t, const struct tcp_s
 	return true;
 }
 
-void tcp_segment(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+void tcp_segment(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	t->segs_in += s->gso_size && s->gso_size < s->len ? (s->len + s->gso_size - 1) / s->gso_size : 1;
 	if (t->state == TCPS_SYN_SENT) {
 		syn_sent(st, t, s, now);

@@ -14,14 +14,14 @@
 
 /* ---- requests ---- */
 
-static struct tcb *req_listener(struct stack *st, const struct tcp_req *r)
+static struct tcp_conn *req_listener(struct stack *st, const struct tcp_req *r)
 {
-	struct tcb *l = slab_get(&st->tcbs, r->listener);
+	const struct tcb *s = slab_get(&st->tcbs, r->listener);
 
-	return l && l->state == TCPS_LISTEN ? l : NULL;
+	return s && s->conn && s->conn->state == TCPS_LISTEN ? s->conn : NULL;
 }
 
-static void req_link(struct tcb *l, struct tcp_req *r)
+static void req_link(struct tcp_conn *l, struct tcp_req *r)
 {
 	r->next = NULL;
 	r->prev = l->l.req_tail;
@@ -33,7 +33,7 @@ static void req_link(struct tcb *l, struct tcp_req *r)
 	l->l.n_reqs++;
 }
 
-static void req_unlink(struct tcb *l, struct tcp_req *r)
+static void req_unlink(struct tcp_conn *l, struct tcp_req *r)
 {
 	if (r->prev)
 		r->prev->next = r->next;
@@ -48,7 +48,7 @@ static void req_unlink(struct tcb *l, struct tcp_req *r)
 
 void tcp_req_drop(struct stack *st, struct tcp_req *r)
 {
-	struct tcb *l = req_listener(st, r);
+	struct tcp_conn *l = req_listener(st, r);
 
 	if (l)
 		req_unlink(l, r);
@@ -61,7 +61,7 @@ void tcp_req_drop(struct stack *st, struct tcp_req *r)
 /* repair: back to its listener, table and wheel */
 bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now)
 {
-	struct tcb *l = req_listener(st, r);
+	struct tcp_conn *l = req_listener(st, r);
 
 	if (!l)
 		return false;
@@ -72,12 +72,12 @@ bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now)
 	return true;
 }
 
-static bool accept_full(const struct tcb *l)
+static bool accept_full(const struct tcp_conn *l)
 {
 	return l->l.n_acc > l->l.backlog_conns;
 }
 
-static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+static void req_options(struct stack *st, const struct tcp_conn *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
 {
 	uint32_t mtu = ip_mtu(st, &r->raddr), space = l->opts.rcvbuf_bytes / 2;
 
@@ -105,12 +105,12 @@ static void req_options(struct stack *st, const struct tcb *l, struct tcp_req *r
 	(void)now;
 }
 
-static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
+static bool tfo_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
 			usec_t now);
-static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
+static bool cookie_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 
 /* What a SYN says. All but our sequence number, links and timer. */
-static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct ip_rx *ip,
+static void req_fill(struct stack *st, const struct tcp_conn *l, struct tcp_req *r, const struct ip_rx *ip,
 		     const struct tcp_seg *s, usec_t now)
 {
 	r->node.kind = TCP_NODE_REQ;
@@ -120,7 +120,7 @@ static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, c
 	r->lport = s->dport;
 	r->rport = s->sport;
 	r->wnd = s->wnd;
-	r->listener = slab_handle(&st->tcbs, l);
+	r->listener = slab_handle(&st->tcbs, l->tcb);
 	r->rcv_nxt = s->seq + 1;
 	r->tos = l->opts.tos;
 	r->sent_us = (uint32_t)now;
@@ -128,7 +128,7 @@ static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, c
 }
 
 /* As Linux's inet_csk_reqsk_queue_is_full(); a SYN that replaces a TIME_WAIT needs the sequence number it was given */
-static bool cookie_wanted(struct stack *st, const struct tcb *l, const struct tcp_seg *s)
+static bool cookie_wanted(struct stack *st, const struct tcp_conn *l, const struct tcp_seg *s)
 {
 	if (!st->ctl.tcp_syncookies || s->isn)
 		return false;
@@ -141,7 +141,7 @@ static bool cookie_wanted(struct stack *st, const struct tcb *l, const struct tc
 }
 
 /* RFC 9293 3.10.7.2 */
-void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
+void tcp_listen_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_req *r;
 	bool give_cookie = false;
@@ -214,7 +214,7 @@ static uint32_t defer_retries(int32_t seconds)
 /* Linux's reqsk_timer_handler() */
 void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
 {
-	struct tcb *l = req_listener(st, r);
+	struct tcp_conn *l = req_listener(st, r);
 	uint32_t most, defer;
 	bool expire, resend = true;
 	usec_t wait;
@@ -246,7 +246,7 @@ void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
 
 /* ---- the third segment ---- */
 
-static void accept_link(struct stack *st, struct tcb *l, struct tcb *t)
+static void accept_link(struct stack *st, struct tcp_conn *l, struct tcp_conn *t)
 {
 	t->acc_next = NULL;
 	if (l->l.acc_tail)
@@ -255,18 +255,18 @@ static void accept_link(struct stack *st, struct tcb *l, struct tcb *t)
 		l->l.acc_head = t;
 	l->l.acc_tail = t;
 	l->l.n_acc++;
-	t->parent = slab_handle(&st->tcbs, l);
+	t->parent = slab_handle(&st->tcbs, l->tcb);
 	t->flags |= TF_ACCEPTQ;
 }
 
 /* repair: false: its listener is gone */
-bool tcp_accept_restore(struct stack *st, struct tcb *t)
+bool tcp_accept_restore(struct stack *st, struct tcp_conn *t)
 {
-	struct tcb *l = slab_get(&st->tcbs, t->parent);
+	const struct tcb *s = slab_get(&st->tcbs, t->parent);
 
-	if (!l || l->state != TCPS_LISTEN)
+	if (!s || !s->conn || s->conn->state != TCPS_LISTEN)
 		return false;
-	accept_link(st, l, t);
+	accept_link(st, s->conn, t);
 	return true;
 }
 
@@ -276,14 +276,14 @@ bool tcp_accept_restore(struct stack *st, struct tcb *t)
  * Options are inherited, except what belongs to the socket object. Its first segment is processed by the caller.
  * Return: NULL: out of memory, the request stays
  */
-static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+static struct tcp_conn *child_open(struct stack *st, struct tcp_conn *l, const struct tcp_req *r, const struct tcp_seg *s, usec_t now)
 {
-	struct tcb *t = tcp_new(st, 0, now);
+	struct tcp_conn *t = tcp_new(st, 0, now);
 	struct port_key key;
 
 	if (!t)
 		return NULL;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	t->family = l->family;
 	t->opts = l->opts;
 	t->laddr = r->laddr;
@@ -293,7 +293,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	t->flags |= TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
 	tcp_port_key(t, &key);
 	if (port_join(st, &t->port, &key) != 0) {
-		slab_free(&st->tcbs, t);
+		tcp_drop(st, t);
 		return NULL;
 	}
 	t->flags |= TF_BOUND;
@@ -322,7 +322,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	return t;
 }
 
-static void child_established(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void child_established(struct stack *st, struct tcp_conn *l, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	tcp_hash_insert(st, t);
 	tcp_set_state(t, TCPS_SYN_RECEIVED);
@@ -334,9 +334,9 @@ static void child_established(struct stack *st, struct tcb *l, struct tcb *t, co
 	tcp_segment(st, t, s, now);
 }
 
-static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
+static void req_complete(struct stack *st, struct tcp_conn *l, struct tcp_req *r, const struct tcp_seg *s, usec_t now)
 {
-	struct tcb *t = child_open(st, l, r, s, now);
+	struct tcp_conn *t = child_open(st, l, r, s, now);
 
 	if (!t) {
 		CNT(st, TcpExtListenDrops);
@@ -349,10 +349,10 @@ static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, con
 }
 
 /* An acknowledgment for a listener: the third segment of a handshake with a cookie? False: it is not, nothing was done */
-static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
+static bool cookie_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
 	struct tcp_req r = { .laddr = ip->dst, .raddr = ip->src, .lport = s->dport, .rport = s->sport };
-	struct tcb *t;
+	struct tcp_conn *t;
 
 	if (s->flags & TH_SYN || !tcp_cookie_take(st, l, s, &r, now))
 		return false;
@@ -372,11 +372,11 @@ static bool cookie_segment(struct stack *st, struct tcb *l, const struct ip_rx *
 }
 
 /* A SYN with a Fast Open option: is it a connection already? False: an ordinary handshake, which may bring a cookie */
-static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
+static bool tfo_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, bool *ret_cookie,
 			usec_t now)
 {
 	struct tcp_req r = { 0 };
-	struct tcb *t;
+	struct tcp_conn *t;
 
 	if (s->isn)
 		return false;
@@ -400,7 +400,7 @@ static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 /* A segment for a half-open connection: Linux's tcp_check_req(), RFC 9293 3.10.7.4 in SYN_RECEIVED */
 void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
-	struct tcb *l = req_listener(st, r);
+	struct tcp_conn *l = req_listener(st, r);
 	bool old_ts = r->flags & TF_TS && s->o.ts && (int32_t)(r->ts_recent - s->o.ts_val) > 1;
 
 	if (!l) {
@@ -458,16 +458,17 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 
 /* ---- the program's side ---- */
 
-int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
+int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb)
 {
-	struct tcb *t = l->l.acc_head;
+	struct tcp_conn *l = listener->conn, *t;
 
-	if (l->state != TCPS_LISTEN)
+	if (!l || l->state != TCPS_LISTEN)
 		return -EINVAL;
+	t = l->l.acc_head;
 	if (!t)
 		return -EAGAIN;
-	stack_touch(st, slab_index(&st->tcbs, l));
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, l);
+	tcp_touch(st, t);
 	l->l.acc_head = t->acc_next;
 	if (!l->l.acc_head)
 		l->l.acc_tail = NULL;
@@ -477,13 +478,13 @@ int tcp_accept(struct stack *st, struct tcb *l, struct tcb **ret_tcb)
 	t->flags |= TF_CONNECTED;
 	if (!(t->flags & TF_FASTOPEN)) /* its listener still counts it */
 		t->parent = 0;
-	*ret_tcb = t;
+	*ret_tcb = t->tcb;
 	return 0;
 }
 
-void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
+void tcp_listen_stop(struct stack *st, struct tcp_conn *l, usec_t now)
 {
-	struct tcb *t;
+	struct tcp_conn *t;
 
 	while (l->l.req_head)
 		tcp_req_drop(st, l->l.req_head);
@@ -497,6 +498,6 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
-	htab_remove(&st->listeners, &l->node);
+	htab_remove(&st->listeners, &l->tcb->node);
 	tcp_set_state(l, TCPS_CLOSED);
 }

@@ -21,12 +21,12 @@
 #define MTU_CLOSE_BYTES	 8u	/* Linux's tcp_probe_threshold */
 #define MTU_AGAIN_MS	 600000u /* Linux's tcp_probe_interval */
 
-static uint32_t headers(const struct tcb *t)
+static uint32_t headers(const struct tcp_conn *t)
 {
 	return TCP_HDR_BYTES + (ipaddr_is_v4(t->raddr) ? 20u : 40u);
 }
 
-uint32_t tcp_path_mtu(const struct stack *st, const struct tcb *t)
+uint32_t tcp_path_mtu(const struct stack *st, const struct tcp_conn *t)
 {
 	uint32_t mtu = ip_mtu(st, &t->raddr);
 
@@ -38,7 +38,7 @@ uint32_t tcp_path_mtu(const struct stack *st, const struct tcb *t)
  *
  * Nothing in flight was larger than the base size: then that is not the reason.
  */
-void tcp_mtu_blackhole(struct stack *st, struct tcb *t, usec_t now)
+void tcp_mtu_blackhole(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t opts = t->flags & TF_TS ? TCP_OPT_TS_BYTES : 0, mss = t->pmtu_bytes ? t->snd_mss / 2 : MTU_BASE_MSS - opts;
 
@@ -57,7 +57,7 @@ void tcp_mtu_blackhole(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* The largest that might pass, as a packet. 0: the search is over for now */
-static uint32_t probe_size(const struct stack *st, struct tcb *t, usec_t now)
+static uint32_t probe_size(const struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t max = ip_mtu(st, &t->raddr);
 
@@ -76,7 +76,7 @@ static uint32_t probe_size(const struct stack *st, struct tcb *t, usec_t now)
  *
  * Return: its payload, 0: no
  */
-uint32_t tcp_mtu_probe_len(struct stack *st, struct tcb *t, uint32_t unsent, usec_t now)
+uint32_t tcp_mtu_probe_len(struct stack *st, struct tcp_conn *t, uint32_t unsent, usec_t now)
 {
 	uint32_t size, len, needed;
 
@@ -92,14 +92,14 @@ uint32_t tcp_mtu_probe_len(struct stack *st, struct tcb *t, uint32_t unsent, use
 	return len;
 }
 
-void tcp_mtu_probe_sent(struct tcb *t, uint32_t end, uint32_t len)
+void tcp_mtu_probe_sent(struct tcp_conn *t, uint32_t end, uint32_t len)
 {
 	t->mtu_probe_end = end;
 	t->mtu_probe_len = (uint16_t)len;
 }
 
 /* snd_una moved: has it reached the end of the probe */
-void tcp_mtu_acked(struct stack *st, struct tcb *t)
+void tcp_mtu_acked(struct stack *st, struct tcp_conn *t)
 {
 	if (seq_lt(t->snd_una, t->mtu_probe_end))
 		return;
@@ -112,7 +112,7 @@ void tcp_mtu_acked(struct stack *st, struct tcb *t)
 }
 
 /* What is sent again begins at @seq: the probe did not pass, if it is part of that */
-void tcp_mtu_lost(struct stack *st, struct tcb *t, uint32_t seq, usec_t now)
+void tcp_mtu_lost(struct stack *st, struct tcp_conn *t, uint32_t seq, usec_t now)
 {
 	if (seq_geq(seq, t->mtu_probe_end) || seq_lt(seq, t->mtu_probe_end - t->mtu_probe_len))
 		return;

@@ -91,7 +91,7 @@ static bool send_bare(struct stack *st, const struct tx_hdr *h, const struct ipa
  * window avoidance (RFC 9293 3.8.6.2.2): a sliver of less than a segment or a sixteenth is none. What was offered is
  * never taken back, save by not adding to it: when cells run short the right edge stays where it is.
  */
-uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t)
+uint32_t tcp_rcv_window(const struct stack *st, const struct tcp_conn *t)
 {
 	uint32_t limit = t->rcv_space_bytes, offered = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
 	uint32_t space = limit > t->rcv_bytes ? limit - t->rcv_bytes : 0;
@@ -106,7 +106,7 @@ uint32_t tcp_rcv_window(const struct stack *st, const struct tcb *t)
 }
 
 /* The field of the header; moves rcv_adv. Rounded down, except to keep an edge once offered. */
-static uint16_t wnd_take(const struct stack *st, struct tcb *t)
+static uint16_t wnd_take(const struct stack *st, struct tcp_conn *t)
 {
 	uint32_t wnd = tcp_rcv_window(st, t), unit = 1u << t->rcv_wind_shift, max = 65535u << t->rcv_wind_shift;
 	uint32_t offered = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
@@ -125,7 +125,7 @@ static uint16_t wnd_take(const struct stack *st, struct tcb *t)
 /* ---- one segment of a connection ---- */
 
 /* SACK goes with segments without payload only: full ones have no room for it. output_one() sends such a segment first. */
-static unsigned opts_put(struct tcb *t, uint8_t *p, bool sack, usec_t now)
+static unsigned opts_put(struct tcp_conn *t, uint8_t *p, bool sack, usec_t now)
 {
 	struct sack_block b[TCP_SACK_BLOCKS];
 	unsigned n = 0;
@@ -137,7 +137,7 @@ static unsigned opts_put(struct tcb *t, uint8_t *p, bool sack, usec_t now)
 	return n;
 }
 
-static void ack_sent(struct tcb *t)
+static void ack_sent(struct tcp_conn *t)
 {
 	if (t->quick_acks && t->flags & (TF_ACK_NOW | TF_ACK_DELAYED))
 		t->quick_acks--;
@@ -147,7 +147,7 @@ static void ack_sent(struct tcb *t)
 }
 
 /* Cell that holds @seq: from a hint, else from the head. NULL: @seq is behind all data. */
-static struct cell *cell_find(const struct tcb *t, struct cell *hint, uint32_t seq)
+static struct cell *cell_find(const struct tcp_conn *t, struct cell *hint, uint32_t seq)
 {
 	struct cell *c = hint && seq_leq(hint->seq, seq) ? hint : t->snd_head;
 
@@ -157,7 +157,7 @@ static struct cell *cell_find(const struct tcb *t, struct cell *hint, uint32_t s
 }
 
 /* How much of [@seq, @seq + @len) fits into the fragments of one frame, in whole segments if more than one */
-static uint32_t frags_fit(const struct tcb *t, const struct cell *c, uint32_t seq, uint32_t len)
+static uint32_t frags_fit(const struct tcp_conn *t, const struct cell *c, uint32_t seq, uint32_t len)
 {
 	uint32_t got = 0;
 
@@ -192,7 +192,7 @@ static struct cell *frags_add(struct pbuf *p, struct cell *c, uint32_t seq, uint
  *
  * Return: the octet of the IP header
  */
-static uint8_t ecn_mark(struct tcb *t, struct tx_hdr *h, uint8_t tos, bool fresh)
+static uint8_t ecn_mark(struct tcp_conn *t, struct tx_hdr *h, uint8_t tos, bool fresh)
 {
 	if (t->ecn & ECN_ECHO)
 		h->flags |= TH_ECE;
@@ -212,7 +212,7 @@ static uint8_t ecn_mark(struct tcb *t, struct tx_hdr *h, uint8_t tos, bool fresh
  *
  * Return: false where there is no pbuf; nothing happened then
  */
-static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bool fin, bool rexmt, uint32_t *ret_sent,
+static bool xmit(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t len, bool fin, bool rexmt, uint32_t *ret_sent,
 		 usec_t now)
 {
 	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
@@ -257,7 +257,7 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 }
 
 /* Pure acknowledgment, window update. False: no pbuf, the debt stays. */
-bool tcp_xmit_ack(struct stack *st, struct tcb *t, usec_t now)
+bool tcp_xmit_ack(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t sent;
 
@@ -271,7 +271,7 @@ bool tcp_xmit_ack(struct stack *st, struct tcb *t, usec_t now)
  * As Linux's tcp_write_wakeup(): a number just below snd_una is not acceptable to the peer, who must acknowledge.
  * Return: false where nothing could be sent
  */
-bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t now)
+bool tcp_xmit_probe(struct stack *st, struct tcp_conn *t, bool zero_window, usec_t now)
 {
 	uint32_t sent, wnd_left = t->snd_una + t->snd_wnd - t->snd_nxt, unsent = t->write_seq - t->snd_nxt;
 	struct pbuf *p;
@@ -306,7 +306,7 @@ bool tcp_xmit_probe(struct stack *st, struct tcb *t, bool zero_window, usec_t no
 
 /* ---- handshake and resets ---- */
 
-static uint16_t syn_mss(const struct stack *st, const struct tcb *t)
+static uint16_t syn_mss(const struct stack *st, const struct tcp_conn *t)
 {
 	uint32_t mss = ip_mtu(st, &t->raddr) - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
 
@@ -314,7 +314,7 @@ static uint16_t syn_mss(const struct stack *st, const struct tcb *t)
 }
 
 /* A SYN with the Fast Open option, and the data that waits if a cookie is known */
-static void xmit_syn_data(struct stack *st, struct tcb *t, struct tx_hdr *h, usec_t now)
+static void xmit_syn_data(struct stack *st, struct tcp_conn *t, struct tx_hdr *h, usec_t now)
 {
 	struct pbuf *p = pbuf_alloc(st);
 	uint32_t n = 0;
@@ -335,7 +335,7 @@ static void xmit_syn_data(struct stack *st, struct tcb *t, struct tx_hdr *h, use
 	send_to(st, p, &t->laddr, &t->raddr, NULL, t->opts.tos, t->opts.ttl, now);
 }
 
-void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
+void tcp_xmit_syn(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool answer = t->state == TCPS_SYN_RECEIVED;
 	struct tx_hdr h = { .seq = t->iss, .ack = answer ? t->rcv_nxt : 0, .sport = t->lport, .dport = t->rport,
@@ -362,7 +362,7 @@ void tcp_xmit_syn(struct stack *st, struct tcb *t, usec_t now)
 		send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
 }
 
-void tcp_xmit_rst(struct stack *st, struct tcb *t, usec_t now)
+void tcp_xmit_rst(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	struct tx_hdr h = { .seq = t->snd_nxt, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_RST | TH_ACK };
 
@@ -430,7 +430,7 @@ void tcp_xmit_rst_reply(struct stack *st, const struct ipaddr *laddr, const stru
 
 /* ---- what may leave ---- */
 
-uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
+uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcp_conn *t)
 {
 	bool v4 = ipaddr_is_v4(t->raddr);
 	uint32_t max = st->dev.gso_max_bytes;
@@ -443,7 +443,7 @@ uint32_t tcp_gso_payload_max(const struct stack *st, const struct tcb *t)
 }
 
 /* RFC 9293 3.7.4 with Minshall's change: hold back a small segment only while a small one is unacknowledged */
-static bool nagle_holds(const struct tcb *t)
+static bool nagle_holds(const struct tcp_conn *t)
 {
 	if (seq_gt(t->push_seq, t->snd_nxt))
 		return false;
@@ -454,7 +454,7 @@ static bool nagle_holds(const struct tcb *t)
 }
 
 /* RFC 5681 4.1, and as Linux's tcp_slow_start_after_idle does it */
-static void idle_restart(const struct stack *st, struct tcb *t, usec_t now)
+static void idle_restart(const struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (t->snd_una != t->snd_nxt || t->last_snd == 0 || now - t->last_snd <= t->rto_us)
 		return;
@@ -470,7 +470,7 @@ static void idle_restart(const struct stack *st, struct tcb *t, usec_t now)
  * down to what was used, not below the initial window; ssthresh remembers. RFC 7661 would keep it for minutes. Growth
  * is refused elsewhere (tcp_sack.c). A model of the path needs none of it.
  */
-static void cwnd_validate(const struct stack *st, struct tcb *t, usec_t now)
+static void cwnd_validate(const struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t flight = tcp_flight(t), ms = tcp_ts_clock(now), used = st->ctl.tcp_init_cwnd * t->snd_mss;
 
@@ -500,7 +500,7 @@ static void cwnd_validate(const struct stack *st, struct tcb *t, usec_t now)
  * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must
  * come, and each one opens room. A third of the window (tcp_tso_win_divisor) is worth leaving at once.
  */
-static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
+static bool tso_defers(const struct tcp_conn *t, uint32_t len, uint32_t gso_max)
 {
 	uint32_t wnd = t->cwnd < t->snd_wnd ? t->cwnd : t->snd_wnd;
 
@@ -508,7 +508,7 @@ static bool tso_defers(const struct tcb *t, uint32_t len, uint32_t gso_max)
 }
 
 /* One segment larger than the others (tcp_mtu.c); whole, or cut where cells are too small for one frame: then it is none */
-static bool xmit_probe(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, uint32_t *ret_sent, usec_t now)
+static bool xmit_probe(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t len, uint32_t *ret_sent, usec_t now)
 {
 	uint32_t mss = t->snd_mss;
 	bool ok;
@@ -526,7 +526,7 @@ static bool xmit_probe(struct stack *st, struct tcb *t, uint32_t seq, uint32_t l
  *
  * Return: 1 one frame left, 0 nothing may, -1 no pbuf
  */
-static int send_new(struct stack *st, struct tcb *t, usec_t now)
+static int send_new(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t nxt = t->snd_nxt, unsent = t->write_seq - nxt, wnd_left, pipe, room, gso, len, sent, probe;
 	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(nxt, t->write_seq);
@@ -604,7 +604,7 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* [@seq, @seq + @len) once more, or as much of it as fits a frame. False: no pbuf */
-static bool xmit_again(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, usec_t now)
+static bool xmit_again(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t len, usec_t now)
 {
 	bool fin = t->flags & TF_FIN_QUEUED && seq + len == t->write_seq + 1;
 	uint32_t sent;
@@ -634,7 +634,7 @@ static bool xmit_again(struct stack *st, struct tcb *t, uint32_t seq, uint32_t l
 }
 
 /* One retransmission, if recovery asks for one. Return as send_new(). */
-static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
+static int send_rexmt(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t seq, len, room, pipe = tcp_pipe(t), gso, wnd_end = t->snd_una + t->snd_wnd;
 
@@ -666,7 +666,7 @@ static int send_rexmt(struct stack *st, struct tcb *t, usec_t now)
 	return 1;
 }
 
-bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now)
+bool tcp_tail_probe_xmit(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0, sent;
 	uint32_t left = seq_gt(t->snd_una + t->snd_wnd, t->snd_nxt) ? t->snd_una + t->snd_wnd - t->snd_nxt : 0;
@@ -694,7 +694,7 @@ bool tcp_tail_probe_xmit(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* Nothing leaves and nothing is in flight: then something must make us look again, or we stand still for ever. */
-static void arm_standstill(struct stack *st, struct tcb *t, usec_t now)
+static void arm_standstill(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(t->snd_nxt, t->write_seq);
 	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
@@ -710,7 +710,7 @@ static void arm_standstill(struct stack *st, struct tcb *t, usec_t now)
 	}
 }
 
-static bool may_send_data(const struct tcb *t)
+static bool may_send_data(const struct tcp_conn *t)
 {
 	switch ((enum tcp_state)t->state) {
 	case TCPS_ESTABLISHED:
@@ -732,7 +732,7 @@ static bool may_send_data(const struct tcb *t)
 }
 
 /* Return: 1 one frame left and there may be more, 0 nothing more, -1 no pbuf */
-static int output_one(struct stack *st, struct tcb *t, usec_t now)
+static int output_one(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	int r;
 
@@ -756,7 +756,7 @@ static int output_one(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* Is there anything in it that send_new() and send_rexmt() must look at again */
-static bool has_more(const struct tcb *t)
+static bool has_more(const struct tcp_conn *t)
 {
 	return t->flags & TF_ACK_NOW || seq_lt(t->snd_nxt, t->write_seq) || t->ca_state >= TCP_CA_RECOVERY ||
 	       (t->flags & TF_FIN_QUEUED && t->snd_nxt == t->write_seq);
@@ -767,10 +767,10 @@ bool tcp_output_next(struct stack *st, usec_t now)
 	struct dnode *n;
 
 	while ((n = dlist_first(&st->tcp_out))) {
-		struct tcb *t = container_of(n, struct tcb, out);
+		struct tcp_conn *t = container_of(n, struct tcp_conn, out);
 		int r;
 
-		stack_touch(st, slab_index(&st->tcbs, t));
+		tcp_touch(st, t);
 		r = output_one(st, t, now);
 		if (r < 0)
 			return false; /* stays first, goes on when a pbuf comes back */

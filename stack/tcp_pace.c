@@ -15,7 +15,7 @@
 #define PACE_SS_PERCENT	   200u /* Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio */
 #define PACE_CA_PERCENT	   120u
 
-void tcp_pace_update(struct tcb *t)
+void tcp_pace_update(struct tcp_conn *t)
 {
 	uint64_t most = t->opts.max_pacing_Bps, rate;
 
@@ -39,7 +39,7 @@ void tcp_pace_update(struct tcb *t)
 		t->pace_Bps = 1;
 }
 
-bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now)
+bool tcp_pace_waits(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (now >= t->pace_at)
 		return false;
@@ -47,14 +47,14 @@ bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-void tcp_pace_sent(struct tcb *t, uint32_t len, usec_t now)
+void tcp_pace_sent(struct tcp_conn *t, uint32_t len, usec_t now)
 {
 	usec_t from = t->pace_at + PACE_SLACK_US > now ? t->pace_at : now - PACE_SLACK_US;
 
 	t->pace_at = from + (uint64_t)len * 1000000 / t->pace_Bps;
 }
 
-uint32_t tcp_pace_frame_max(const struct tcb *t)
+uint32_t tcp_pace_frame_max(const struct tcp_conn *t)
 {
 	uint64_t n = t->pace_Bps >> PACE_FRAME_SHIFT, least = (uint64_t)PACE_FRAME_SEGS * t->snd_mss;
 

@@ -38,14 +38,14 @@ static bool after(uint32_t at, uint32_t end, uint32_t than_at, uint32_t than_end
 }
 
 /* Value of our timestamp option at @at_us */
-static uint32_t ts_of(const struct tcb *t, uint32_t at_us, usec_t now)
+static uint32_t ts_of(const struct tcp_conn *t, uint32_t at_us, usec_t now)
 {
 	return t->ts_offset + tcp_ts_clock(now - (uint32_t)((uint32_t)now - at_us));
 }
 
 /* ---- txlog ---- */
 
-static struct tx_mark *marks(struct tcb *t, uint32_t *ret_cap)
+static struct tx_mark *marks(struct tcp_conn *t, uint32_t *ret_cap)
 {
 	if (!t->txlog) {
 		*ret_cap = TCP_TX_FIRST;
@@ -55,7 +55,7 @@ static struct tx_mark *marks(struct tcb *t, uint32_t *ret_cap)
 	return (struct tx_mark *)t->txlog->data;
 }
 
-static struct tx_mark *mark_at(struct tcb *t, uint32_t i)
+static struct tx_mark *mark_at(struct tcp_conn *t, uint32_t i)
 {
 	uint32_t cap;
 	struct tx_mark *m = marks(t, &cap);
@@ -64,7 +64,7 @@ static struct tx_mark *mark_at(struct tcb *t, uint32_t i)
 	return &m[i < cap ? i : i - cap];
 }
 
-static bool marks_grow(struct stack *st, struct tcb *t)
+static bool marks_grow(struct stack *st, struct tcp_conn *t)
 {
 	uint32_t cap;
 	struct cell *c;
@@ -86,7 +86,7 @@ static bool marks_grow(struct stack *st, struct tcb *t)
 }
 
 /* snd_nxt has just moved on */
-void tcp_tx_note(struct stack *st, struct tcb *t, usec_t now)
+void tcp_tx_note(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t cap;
 
@@ -110,7 +110,7 @@ void tcp_tx_note(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* Marks that end at or below @ack go. True: some did; when the last of them was sent */
-static bool marks_acked(struct stack *st, struct tcb *t, uint32_t ack, uint32_t *ret_at)
+static bool marks_acked(struct stack *st, struct tcp_conn *t, uint32_t ack, uint32_t *ret_at)
 {
 	bool any = false;
 	uint32_t cap;
@@ -130,13 +130,13 @@ static bool marks_acked(struct stack *st, struct tcb *t, uint32_t ack, uint32_t 
 }
 
 /* How long ago the segment at snd_una was first sent */
-uint32_t tcp_tx_age(struct tcb *t, usec_t now)
+uint32_t tcp_tx_age(struct tcp_conn *t, usec_t now)
 {
 	return t->tx_n ? (uint32_t)now - mark_at(t, 0)->at_us : 0;
 }
 
 /* Mark of the octet @seq, NULL: it was not sent */
-static const struct tx_mark *mark_find(struct tcb *t, uint32_t seq)
+static const struct tx_mark *mark_find(struct tcp_conn *t, uint32_t seq)
 {
 	uint32_t lo = 0, hi = t->tx_n;
 
@@ -153,13 +153,13 @@ static const struct tx_mark *mark_find(struct tcb *t, uint32_t seq)
 
 /* ---- rxlog ---- */
 
-static struct rx_range *ranges(const struct tcb *t)
+static struct rx_range *ranges(const struct tcp_conn *t)
 {
 	return t->rxlog ? (struct rx_range *)t->rxlog->data : (struct rx_range *)&t->rx_first;
 }
 
 /* First range that ends behind @seq */
-static uint32_t range_find(const struct tcb *t, uint32_t seq)
+static uint32_t range_find(const struct tcp_conn *t, uint32_t seq)
 {
 	const struct rx_range *r = ranges(t);
 	uint32_t lo = 0, hi = t->rx_n;
@@ -175,7 +175,7 @@ static uint32_t range_find(const struct tcb *t, uint32_t seq)
 	return lo;
 }
 
-static bool ranges_grow(struct stack *st, struct tcb *t)
+static bool ranges_grow(struct stack *st, struct tcp_conn *t)
 {
 	uint32_t cap = t->rxlog ? t->rxlog->cap / (uint32_t)sizeof(struct rx_range) : 1;
 	struct cell *c;
@@ -195,7 +195,7 @@ static bool ranges_grow(struct stack *st, struct tcb *t)
 	return true;
 }
 
-static void range_insert(struct tcb *t, uint32_t i, struct rx_range r)
+static void range_insert(struct tcp_conn *t, uint32_t i, struct rx_range r)
 {
 	struct rx_range *tab = ranges(t);
 
@@ -205,7 +205,7 @@ static void range_insert(struct tcb *t, uint32_t i, struct rx_range r)
 }
 
 /* [@s, @e) was delivered, or is sent once more: it leaves the log */
-static void ranges_cut(struct stack *st, struct tcb *t, uint32_t s, uint32_t e)
+static void ranges_cut(struct stack *st, struct tcp_conn *t, uint32_t s, uint32_t e)
 {
 	uint32_t i = range_find(t, s), j;
 	struct rx_range *r = ranges(t);
@@ -241,7 +241,7 @@ static void ranges_cut(struct stack *st, struct tcb *t, uint32_t s, uint32_t e)
 }
 
 /* [@s, @s + @len) has just been sent again */
-void tcp_rx_note(struct stack *st, struct tcb *t, uint32_t s, uint32_t len, usec_t now)
+void tcp_rx_note(struct stack *st, struct tcp_conn *t, uint32_t s, uint32_t len, usec_t now)
 {
 	struct rx_range *r, new = { s, s + len, (uint32_t)now, 0 };
 	uint32_t i;
@@ -268,7 +268,7 @@ void tcp_rx_note(struct stack *st, struct tcb *t, uint32_t s, uint32_t len, usec
 }
 
 /* All retransmissions are lost (or, @lost false, none is) */
-void tcp_rx_mark_all(struct tcb *t, bool lost)
+void tcp_rx_mark_all(struct tcp_conn *t, bool lost)
 {
 	struct rx_range *r = ranges(t);
 
@@ -280,7 +280,7 @@ void tcp_rx_mark_all(struct tcb *t, bool lost)
 }
 
 /** tcp_rx_live() - is @seq on its way again; *ret_end: how far that, or its contrary, holds in the log */
-bool tcp_rx_live(const struct tcb *t, uint32_t seq, uint32_t *ret_end)
+bool tcp_rx_live(const struct tcp_conn *t, uint32_t seq, uint32_t *ret_end)
 {
 	uint32_t i = range_find(t, seq);
 	const struct rx_range *r = ranges(t) + i;
@@ -297,7 +297,7 @@ bool tcp_rx_live(const struct tcb *t, uint32_t seq, uint32_t *ret_end)
 	return !r->lost;
 }
 
-void tcp_logs_clear(struct stack *st, struct tcb *t)
+void tcp_logs_clear(struct stack *st, struct tcp_conn *t)
 {
 	cell_put(st, t->txlog);
 	cell_put(st, t->rxlog);
@@ -305,7 +305,7 @@ void tcp_logs_clear(struct stack *st, struct tcb *t)
 }
 
 /* Repair: what the cells held is not believed */
-void tcp_logs_forget(struct tcb *t)
+void tcp_logs_forget(struct tcp_conn *t)
 {
 	t->txlog = t->rxlog = NULL;
 	t->tx_n = t->rx_n = t->tx_head = 0;
@@ -316,7 +316,7 @@ void tcp_logs_forget(struct tcb *t)
 /* ---- what an acknowledgment delivers ---- */
 
 /* RFC 8985 6.2 step 2 */
-static void rack_advance(struct tcb *t, uint32_t at, uint32_t end, usec_t now)
+static void rack_advance(struct tcp_conn *t, uint32_t at, uint32_t end, usec_t now)
 {
 	if (t->rack_rtt_us != RACK_NONE && !after(at, end, t->rack_at_us, t->rack_end))
 		return;
@@ -326,7 +326,7 @@ static void rack_advance(struct tcb *t, uint32_t at, uint32_t end, usec_t now)
 }
 
 /* Sent more than once: whose acknowledgment is it? An echo from before the retransmission, or too fast a one, is the original's */
-static void rexmt_delivered(struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, const struct rx_range *r,
+static void rexmt_delivered(struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, const struct rx_range *r,
 			    uint32_t end, usec_t now)
 {
 	a->rexmt = true;
@@ -336,7 +336,7 @@ static void rexmt_delivered(struct tcb *t, const struct tcp_seg *s, struct tcp_a
 		rack_advance(t, r->at_us, end, now);
 }
 
-static void orig_delivered(struct tcb *t, struct tcp_ack_state *a, uint32_t start, uint32_t end, usec_t now)
+static void orig_delivered(struct tcp_conn *t, struct tcp_ack_state *a, uint32_t start, uint32_t end, usec_t now)
 {
 	const struct tx_mark *m = mark_find(t, end - 1);
 
@@ -359,7 +359,7 @@ static void orig_delivered(struct tcb *t, struct tcp_ack_state *a, uint32_t star
  * tcp_delivered() - the octets [@start, @end) were neither acknowledged nor SACKed before
  * @a:	rexmt, orig, reordered, reord_low, rtt_us are updated
  */
-void tcp_delivered(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+void tcp_delivered(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
 		   uint32_t end, usec_t now)
 {
 	uint32_t i = range_find(t, start), from = start;
@@ -381,7 +381,7 @@ void tcp_delivered(struct stack *st, struct tcb *t, const struct tcp_seg *s, str
 }
 
 /* snd_una will move to @ack: what of it is news, and the logs end there. @a->rtt_us: sample of round trip, if there is one */
-void tcp_delivered_acked(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
+void tcp_delivered_acked(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, usec_t now)
 {
 	uint32_t at;
 
@@ -403,7 +403,7 @@ void tcp_delivered_acked(struct stack *st, struct tcb *t, const struct tcp_seg *
 /* ---- lost by time ---- */
 
 /* RFC 8985 6.2 step 4 */
-static uint32_t reo_wnd(const struct tcb *t)
+static uint32_t reo_wnd(const struct tcp_conn *t)
 {
 	uint32_t us = t->min_rtt_us / 4 * (t->reo_mult ? t->reo_mult : 1u), srtt = t->srtt_us >> 3;
 
@@ -413,7 +413,7 @@ static uint32_t reo_wnd(const struct tcb *t)
 }
 
 /* D-SACKs say we were too hasty: once in a round the window grows by a quarter of the least round trip */
-void tcp_rack_dsack(struct tcb *t)
+void tcp_rack_dsack(struct tcp_conn *t)
 {
 	if (!t->reord_seen || (t->reo_round && seq_lt(t->snd_una, t->reo_round_end)))
 		return;
@@ -426,14 +426,14 @@ void tcp_rack_dsack(struct tcb *t)
 	t->reo_persist = REO_PERSIST;
 }
 
-void tcp_rack_recovered(struct tcb *t)
+void tcp_rack_recovered(struct tcp_conn *t)
 {
 	if (t->reo_persist && --t->reo_persist == 0)
 		t->reo_mult = 1;
 }
 
 /* What was sent at (@at, @end), before the latest delivered, is lost now; else *wait shrinks to when it will be */
-static bool overdue(const struct tcb *t, uint32_t at, uint32_t reo, uint32_t *wait, usec_t now)
+static bool overdue(const struct tcp_conn *t, uint32_t at, uint32_t reo, uint32_t *wait, usec_t now)
 {
 	int32_t left = (int32_t)(at + t->rack_rtt_us + reo - (uint32_t)now);
 
@@ -444,7 +444,7 @@ static bool overdue(const struct tcb *t, uint32_t at, uint32_t reo, uint32_t *wa
 	return false;
 }
 
-static void detect_rexmts(struct stack *st, struct tcb *t, uint32_t reo, uint32_t *wait, usec_t now)
+static void detect_rexmts(struct stack *st, struct tcp_conn *t, uint32_t reo, uint32_t *wait, usec_t now)
 {
 	struct rx_range *r = ranges(t);
 
@@ -465,7 +465,7 @@ static void detect_rexmts(struct stack *st, struct tcb *t, uint32_t reo, uint32_
  *
  * Return: something more is lost than before
  */
-bool tcp_rack_detect(struct stack *st, struct tcb *t, usec_t now)
+bool tcp_rack_detect(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t reo = reo_wnd(t), wait = UINT32_MAX, seq, edge = t->lost_edge, high = t->high_rxt;
 
@@ -501,7 +501,7 @@ bool tcp_rack_detect(struct stack *st, struct tcb *t, usec_t now)
  * All that is older than a round trip, and the first segment whatever its age. Without SACK nothing else will tell:
  * all then.
  */
-void tcp_rack_timeout(struct tcb *t, usec_t now)
+void tcp_rack_timeout(struct tcp_conn *t, usec_t now)
 {
 	uint32_t edge = t->snd_una + (tcp_flight(t) < t->snd_mss ? tcp_flight(t) : t->snd_mss);
 	uint32_t young = t->flags & TF_SACK && t->rack_rtt_us != RACK_NONE ? t->rack_rtt_us : 0;
@@ -527,7 +527,7 @@ void tcp_rack_timeout(struct tcb *t, usec_t now)
 
 /* ---- tail loss probe, RFC 8985 7 ---- */
 
-bool tcp_tail_probe_allowed(const struct tcb *t)
+bool tcp_tail_probe_allowed(const struct tcp_conn *t)
 {
 	return t->flags & TF_SACK && t->ca_state == TCP_CA_OPEN && !t->sack && !t->tlp && t->srtt_us &&
 	       t->snd_una != t->snd_nxt && t->state != TCPS_SYN_RECEIVED && t->snd_wnd > 0;
@@ -539,7 +539,7 @@ bool tcp_tail_probe_allowed(const struct tcb *t)
  * Two round trips. A lone segment's acknowledgment may be delayed, so that is added, unless the peer is just
  * acknowledging each segment by itself (TF_PEER_QUICK). Where RTO is earlier it stays, and does the probing first.
  */
-void tcp_tail_probe_arm(struct stack *st, struct tcb *t, usec_t now)
+void tcp_tail_probe_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	usec_t at = now + (t->srtt_us >> 2);
 
@@ -557,7 +557,7 @@ void tcp_tail_probe_arm(struct stack *st, struct tcb *t, usec_t now)
  *
  * Return: it did: the window is to be reduced
  */
-bool tcp_tail_probe_acked(struct tcb *t, const struct tcp_ack_state *a)
+bool tcp_tail_probe_acked(struct tcp_conn *t, const struct tcp_ack_state *a)
 {
 	bool rexmt = t->tlp == TLP_REXMT;
 

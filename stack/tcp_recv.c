@@ -30,12 +30,12 @@ struct ooo_tab {
 	struct ooo_range r[];
 };
 
-static struct ooo_tab *ooo_tab(const struct tcb *t)
+static struct ooo_tab *ooo_tab(const struct tcp_conn *t)
 {
 	return (struct ooo_tab *)t->ooo->data;
 }
 
-static void cells_free(struct stack *st, struct tcb *t, struct cell *c)
+static void cells_free(struct stack *st, struct tcp_conn *t, struct cell *c)
 {
 	while (c) {
 		struct cell *next = c->next;
@@ -52,7 +52,7 @@ static void cells_free(struct stack *st, struct tcb *t, struct cell *c)
  *
  * Return: octets copied, less than @len where cells ran out
  */
-static uint32_t cells_append(struct stack *st, struct tcb *t, struct cell **head, struct cell **tail, const uint8_t *data,
+static uint32_t cells_append(struct stack *st, struct tcp_conn *t, struct cell **head, struct cell **tail, const uint8_t *data,
 			     uint32_t len, bool roomy)
 {
 	uint32_t done = 0;
@@ -111,7 +111,7 @@ static void ooo_remove(struct ooo_tab *o, uint32_t i)
 	o->n--;
 }
 
-static void ooo_drop_tab(struct stack *st, struct tcb *t)
+static void ooo_drop_tab(struct stack *st, struct tcp_conn *t)
 {
 	if (!t->ooo)
 		return;
@@ -122,7 +122,7 @@ static void ooo_drop_tab(struct stack *st, struct tcb *t)
 }
 
 /* Room for one more range: a table in the next larger cell where this one is full. False: none to be had */
-static bool ooo_grow(struct stack *st, struct tcb *t)
+static bool ooo_grow(struct stack *st, struct tcp_conn *t)
 {
 	struct ooo_tab *old = t->ooo ? ooo_tab(t) : NULL, *o;
 	struct cell *c;
@@ -151,7 +151,7 @@ static bool ooo_grow(struct stack *st, struct tcb *t)
 }
 
 /* The farthest range goes: what is near closes the gap sooner. */
-static void ooo_prune_last(struct stack *st, struct tcb *t)
+static void ooo_prune_last(struct stack *st, struct tcp_conn *t)
 {
 	struct ooo_tab *o = ooo_tab(t);
 	struct ooo_range *r = &o->r[o->n - 1];
@@ -163,7 +163,7 @@ static void ooo_prune_last(struct stack *st, struct tcb *t)
 	CNT(st, TcpExtOfoPruned);
 }
 
-void tcp_ooo_purge(struct stack *st, struct tcb *t)
+void tcp_ooo_purge(struct stack *st, struct tcp_conn *t)
 {
 	while (t->ooo)
 		ooo_prune_last(st, t);
@@ -171,7 +171,7 @@ void tcp_ooo_purge(struct stack *st, struct tcb *t)
 }
 
 /* Puts [seq, seq + len), which no range holds, into the range it touches or a new one at index @i. False: no memory */
-static bool ooo_put(struct stack *st, struct tcb *t, uint32_t i, uint32_t seq, const uint8_t *data, uint32_t len)
+static bool ooo_put(struct stack *st, struct tcp_conn *t, uint32_t i, uint32_t seq, const uint8_t *data, uint32_t len)
 {
 	struct ooo_tab *o = t->ooo ? ooo_tab(t) : NULL;
 	struct ooo_range *prev = i > 0 ? &o->r[i - 1] : NULL, *next;
@@ -205,7 +205,7 @@ static bool ooo_put(struct stack *st, struct tcb *t, uint32_t i, uint32_t seq, c
 	return n == len;
 }
 
-static void sack_recent_add(struct tcb *t, uint32_t seq)
+static void sack_recent_add(struct tcp_conn *t, uint32_t seq)
 {
 	unsigned n = t->n_sack_recent < TCP_SACK_RECENT ? t->n_sack_recent : TCP_SACK_RECENT - 1;
 
@@ -215,12 +215,12 @@ static void sack_recent_add(struct tcb *t, uint32_t seq)
 }
 
 /* A little more than the window may be held, since what fills the gap must find room too */
-static bool ooo_over(const struct tcb *t)
+static bool ooo_over(const struct tcp_conn *t)
 {
 	return t->rcv_mem_bytes >= t->opts.rcvbuf_bytes + t->opts.rcvbuf_bytes / 4;
 }
 
-static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint8_t *data, uint32_t len)
+static void ooo_insert(struct stack *st, struct tcp_conn *t, uint32_t seq, const uint8_t *data, uint32_t len)
 {
 	uint32_t at = seq, end = seq + len;
 	bool fresh = false;
@@ -264,7 +264,7 @@ static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint
 }
 
 /* The gap closed: ranges that now follow rcv_nxt move to the receive queue. Return: octets gained */
-static uint32_t ooo_drain(struct stack *st, struct tcb *t)
+static uint32_t ooo_drain(struct stack *st, struct tcp_conn *t)
 {
 	uint32_t before = t->rcv_nxt;
 
@@ -308,7 +308,7 @@ static uint32_t ooo_drain(struct stack *st, struct tcb *t)
  *
  * Return: blocks written
  */
-unsigned tcp_sack_build(struct tcb *t, struct sack_block *ret_b, unsigned max)
+unsigned tcp_sack_build(struct tcp_conn *t, struct sack_block *ret_b, unsigned max)
 {
 	struct ooo_tab *o = t->ooo ? ooo_tab(t) : NULL;
 	unsigned n = 0, first;
@@ -331,14 +331,14 @@ unsigned tcp_sack_build(struct tcb *t, struct sack_block *ret_b, unsigned max)
 }
 
 /* repair: its cells are forgotten, the sweep frees them */
-void tcp_ooo_forget(struct tcb *t)
+void tcp_ooo_forget(struct tcp_conn *t)
 {
 	t->ooo = NULL;
 	t->ooo_bytes = 0;
 	t->n_sack_recent = 0;
 }
 
-void tcp_ooo_mark(const struct tcb *t)
+void tcp_ooo_mark(const struct tcp_conn *t)
 {
 	if (!t->ooo)
 		return;
@@ -351,7 +351,7 @@ void tcp_ooo_mark(const struct tcb *t)
 /* ---- when to acknowledge ---- */
 
 /* Estimate of the peer's segment size, as Linux's tcp_measure_rcv_mss() */
-static void measure_rcv_mss(struct tcb *t, const struct tcp_seg *s)
+static void measure_rcv_mss(struct tcp_conn *t, const struct tcp_seg *s)
 {
 	uint32_t len = s->gso_size && s->gso_size < s->len ? s->gso_size : s->len;
 
@@ -360,7 +360,7 @@ static void measure_rcv_mss(struct tcb *t, const struct tcp_seg *s)
 }
 
 /* RFC 9293 3.8.6.3 with Linux's adaptive time (tcp_event_data_recv): 40 ms, more if data comes slowly, never over 200 ms */
-static void adapt_ato(struct tcb *t, usec_t now)
+static void adapt_ato(struct tcp_conn *t, usec_t now)
 {
 	usec_t gap = now - t->last_rcv;
 
@@ -380,7 +380,7 @@ static void adapt_ato(struct tcb *t, usec_t now)
 }
 
 /* RFC 9293 3.8.6.3: every second full segment at once (SHLD-19); quick-ACK phases as Linux */
-static void ack_schedule(struct stack *st, struct tcb *t, usec_t now)
+static void ack_schedule(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (t->rcv_nxt - t->rcv_wup > t->rcv_mss || t->ooo || (t->quick_acks && !(t->flags & TF_PINGPONG))) {
 		t->flags |= TF_ACK_NOW;
@@ -391,7 +391,7 @@ static void ack_schedule(struct stack *st, struct tcb *t, usec_t now)
 	}
 }
 
-static void ack_at_once(struct stack *st, struct tcb *t)
+static void ack_at_once(struct stack *st, struct tcp_conn *t)
 {
 	t->flags |= TF_ACK_NOW;
 	tcp_output_want(st, t);
@@ -399,14 +399,14 @@ static void ack_at_once(struct stack *st, struct tcb *t)
 
 /* ---- buffer tuning ---- */
 
-void tcp_rcv_space_init(struct tcb *t)
+void tcp_rcv_space_init(struct tcp_conn *t)
 {
 	uint32_t space = t->opts.rcvbuf_bytes / 2;
 
 	t->rcv_space_bytes = t->opts.window_clamp_bytes && t->opts.window_clamp_bytes < space ? t->opts.window_clamp_bytes : space;
 }
 
-static void rcv_rtt_add(struct tcb *t, uint32_t sample_us, bool by_window)
+static void rcv_rtt_add(struct tcp_conn *t, uint32_t sample_us, bool by_window)
 {
 	if (sample_us == 0)
 		sample_us = 1;
@@ -417,7 +417,7 @@ static void rcv_rtt_add(struct tcb *t, uint32_t sample_us, bool by_window)
 }
 
 /* The receiver's view of the round trip: by timestamps, or by how long a window takes to come. */
-static void rcv_rtt_measure(struct tcb *t, const struct tcp_seg *s, usec_t now)
+static void rcv_rtt_measure(struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	if (t->flags & TF_TS && s->o.ts && s->o.ts_ecr) {
 		uint32_t ms = t->ts_offset + tcp_ts_clock(now) - s->o.ts_ecr;
@@ -440,7 +440,7 @@ static void rcv_rtt_measure(struct tcb *t, const struct tcp_seg *s, usec_t now)
  * Once per round trip: if the program read more in it than in the one before, the window must hold twice that, since
  * the sender may double, and more where it grows fast. Up to tcp_rmem[2], never where the program set SO_RCVBUF.
  */
-static void rcv_space_adjust(struct stack *st, struct tcb *t, usec_t now)
+static void rcv_space_adjust(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t copied = t->copied_seq - t->rcvq_seq;
 	uint64_t win;
@@ -467,14 +467,14 @@ static void rcv_space_adjust(struct stack *st, struct tcb *t, usec_t now)
 
 /* ---- arrival ---- */
 
-static void tell_reader(struct stack *st, struct tcb *t)
+static void tell_reader(struct stack *st, struct tcp_conn *t)
 {
 	if ((int64_t)t->rcv_bytes >= t->opts.rcvlowat_bytes || t->rcv_bytes >= t->rcv_space_bytes / 2)
 		tcp_event(st, t, TCP_EV_IN | TCP_EV_RDNORM);
 }
 
 /* RFC 9293 3.10.7.4, eighth: the FIN bit. False: the tcb is gone (orphan in TIME_WAIT) */
-static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
+static bool take_fin(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	t->rcv_nxt++;
 	t->flags |= TF_FIN_RCVD | TF_RCV_SHUT;
@@ -508,7 +508,7 @@ static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-static void duplicate(struct stack *st, struct tcb *t, uint32_t start, uint32_t end)
+static void duplicate(struct stack *st, struct tcp_conn *t, uint32_t start, uint32_t end)
 {
 	if (t->flags & TF_SACK) {
 		t->flags |= TF_DSACK;
@@ -521,7 +521,7 @@ static void duplicate(struct stack *st, struct tcb *t, uint32_t start, uint32_t 
 }
 
 /* The next octets. False: not all found room, what follows them must not be taken */
-static bool take_in_order(struct stack *st, struct tcb *t, const uint8_t *data, uint32_t len)
+static bool take_in_order(struct stack *st, struct tcp_conn *t, const uint8_t *data, uint32_t len)
 {
 	uint32_t n = cells_append(st, t, &t->rcv_head, &t->rcv_tail, data, len, t->rcv_bytes > 0);
 
@@ -539,7 +539,7 @@ static bool take_in_order(struct stack *st, struct tcb *t, const uint8_t *data, 
 	return n == len;
 }
 
-bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now)
+bool tcp_recv_data(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
 	uint32_t seq = s->seq, len = s->len, wnd_end = seq_max(t->rcv_adv, t->rcv_nxt);
 	const uint8_t *data = s->data;
@@ -603,7 +603,7 @@ bool tcp_recv_data(struct stack *st, struct tcb *t, const struct tcp_seg *s, use
 
 /* ---- the program's side ---- */
 
-void tcp_recv_purge(struct stack *st, struct tcb *t)
+void tcp_recv_purge(struct stack *st, struct tcp_conn *t)
 {
 	cells_free(st, t, t->rcv_head);
 	t->rcv_head = t->rcv_tail = NULL;
@@ -611,7 +611,7 @@ void tcp_recv_purge(struct stack *st, struct tcb *t)
 }
 
 /* One octet at the head goes unread: the urgent one */
-void tcp_recv_skip(struct stack *st, struct tcb *t)
+void tcp_recv_skip(struct stack *st, struct tcp_conn *t)
 {
 	struct cell *c = t->rcv_head;
 
@@ -633,7 +633,7 @@ void tcp_recv_skip(struct stack *st, struct tcb *t)
  *
  * Return: octets to skip in the queue: one more behind the hole
  */
-static size_t urg_limit(const struct tcb *t, size_t skip, size_t *want)
+static size_t urg_limit(const struct tcp_conn *t, size_t skip, size_t *want)
 {
 	uint32_t mark = t->rcv_up - t->copied_seq;
 
@@ -648,11 +648,16 @@ static size_t urg_limit(const struct tcb *t, size_t skip, size_t *want)
 	return skip + 1;
 }
 
-ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n)
+ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *s, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n)
 {
+	struct tcp_conn *t = s->conn;
 	size_t got = 0;
 	int n = 0;
 
+	if (!t) {
+		*ret_n = 0;
+		return s->rest.flags & TF_RCV_SHUT ? 0 : -EAGAIN;
+	}
 	if (t->flags & TF_RCV_BUSY)
 		return -EBUSY;
 	if (t->state == TCPS_LISTEN)
@@ -675,7 +680,7 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t wa
 	}
 	*ret_n = n;
 	if (got > 0) {
-		stack_touch(st, slab_index(&st->tcbs, t));
+		tcp_touch(st, t);
 		t->flags |= tcp_hole_first(t) ? TF_RCV_BUSY | TF_RCV_HOLE : TF_RCV_BUSY;
 		return (ptrdiff_t)got;
 	}
@@ -687,14 +692,14 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t wa
 		return 0; /* as Linux's SOCK_DONE: end of file comes before a late error */
 	}
 	if (t->error)
-		return -tcp_error_take(t);
+		return -tcp_conn_error_take(t);
 	if (t->flags & TF_RCV_SHUT)
 		return 0;
 	return t->state == TCPS_CLOSED ? -ENOTCONN : -EAGAIN;
 }
 
 /* Linux's tcp_cleanup_rbuf(): is it time to tell the peer what was freed, or to acknowledge before the timer */
-static void ack_after_read(struct stack *st, struct tcb *t)
+static void ack_after_read(struct stack *st, struct tcp_conn *t)
 {
 	uint32_t left = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0, now_wnd;
 
@@ -713,9 +718,13 @@ static void ack_after_read(struct stack *st, struct tcb *t)
 		ack_at_once(st, t);
 }
 
-void tcp_recv_done(struct stack *st, struct tcb *t, size_t consumed, usec_t now)
+void tcp_recv_done(struct stack *st, struct tcb *s, size_t consumed, usec_t now)
 {
-	stack_touch(st, slab_index(&st->tcbs, t));
+	struct tcp_conn *t = s->conn;
+
+	if (!t)
+		return; /* nothing was begun */
+	tcp_touch(st, t);
 	consumed += consumed > 0 && t->flags & TF_RCV_HOLE;
 	t->flags &= ~(TF_RCV_BUSY | TF_RCV_HOLE);
 	if (consumed == 0)

@@ -2,7 +2,7 @@
 /*
  * tcp_repair.c - after the death of a process that held the lock
  *
- * What is believed: the slabs' headers, and the fields of each tcb, request and TIME_WAIT that say what it is. All
+ * What is believed: the slabs' headers, and the fields of each socket, connection, request and TIME_WAIT that say what it is. All
  * links are made anew: table, wheel, ports, lists, accept queues (in slab order: who came first is not kept). A
  * connection named in st->touching may be half changed: nothing of its queues is believed. It is reset, its socket
  * told ECONNRESET. A listener that was touched stays: all it holds is derived from its children and requests.
@@ -13,18 +13,14 @@
 #include <string.h>
 #include "tcp_priv.h"
 
-static bool touched(const struct stack *st, const struct tcb *t)
+static bool touched(const struct stack *st, const struct tcp_conn *t)
 {
-	uint32_t i = slab_index(&st->tcbs, t);
-
-	return i == st->touching[0] || i == st->touching[1];
+	return t->index == st->touching[0] || t->index == st->touching[1];
 }
 
 /* Links point nowhere; they are made anew */
-static void unlink_all(struct tcb *t)
+static void unlink_all(struct tcp_conn *t)
 {
-	t->node.next = NULL;
-	t->node.linked = 0;
 	t->timer.next = NULL;
 	t->timer.pprev = NULL;
 	t->out = t->mem_wait = (struct dnode){ NULL, NULL };
@@ -40,7 +36,7 @@ static void unlink_all(struct tcb *t)
 	}
 }
 
-static void forget_queues(struct tcb *t)
+static void forget_queues(struct tcp_conn *t)
 {
 	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
 	t->rcv_head = t->rcv_tail = NULL;
@@ -52,19 +48,43 @@ static void forget_queues(struct tcb *t)
 	t->urg_data = 0;
 }
 
+/* A connection without a socket: died while it was made, woken, or freed */
+static void drop_strays(struct stack *st)
+{
+	uint32_t cursor = 0;
+	struct tcp_conn *t;
+
+	while ((t = slab_next(&st->awake, &cursor))) {
+		const struct tcb *s = slab_at(&st->tcbs, t->index);
+
+		if (!s || s->conn != t)
+			slab_free(&st->awake, t);
+	}
+}
+
 void tcp_repair_slabs(struct stack *st)
 {
 	uint32_t cursor = 0;
-	struct tcb *t;
+	struct tcb *s;
 
 	slab_rebuild(&st->tcbs);
+	slab_rebuild(&st->awake);
 	slab_rebuild(&st->requests);
 	slab_rebuild(&st->timewaits);
-	while ((t = slab_next(&st->tcbs, &cursor))) {
-		unlink_all(t);
-		if (touched(st, t))
-			forget_queues(t);
+	while ((s = slab_next(&st->tcbs, &cursor))) {
+		s->node.next = NULL;
+		s->node.linked = 0;
+		s->timer = (struct timer){ .kind = TIMER_REST };
+		if (!s->conn && !s->rest.state) { /* died while it was made */
+			slab_free(&st->tcbs, s);
+		} else if (s->conn) {
+			unlink_all(s->conn);
+			if (touched(st, s->conn))
+				forget_queues(s->conn);
+		}
 	}
+	drop_strays(st);
+	tcp_rest_repair(st);
 }
 
 static void mark_list(struct cell *c)
@@ -76,9 +96,9 @@ static void mark_list(struct cell *c)
 void tcp_repair_mark_cells(struct stack *st)
 {
 	uint32_t cursor = 0;
-	struct tcb *t;
+	struct tcp_conn *t;
 
-	while ((t = slab_next(&st->tcbs, &cursor))) {
+	while ((t = slab_next(&st->awake, &cursor))) {
 		mark_list(t->snd_head);
 		mark_list(t->snd_rsv);
 		mark_list(t->rcv_head);
@@ -94,7 +114,7 @@ void tcp_repair_mark_cells(struct stack *st)
 	}
 }
 
-static void restore_port(struct stack *st, struct tcb *t)
+static void restore_port(struct stack *st, struct tcp_conn *t)
 {
 	struct port_key key;
 
@@ -105,27 +125,27 @@ static void restore_port(struct stack *st, struct tcb *t)
 		t->flags &= ~TF_BOUND;
 }
 
-static void restore_tcb(struct stack *st, struct tcb *t)
+static void restore_tcb(struct stack *st, struct tcp_conn *t)
 {
 	bool hashed = t->flags & TF_HASHED && t->state != TCPS_CLOSED && t->state != TCPS_LISTEN;
 
 	t->flags &= ~TF_HASHED;
 	restore_port(st, t);
 	if (t->state == TCPS_LISTEN) {
-		t->node.kind = TCP_NODE_LISTEN;
-		htab_insert(&st->listeners, &t->node, tcp_port_hash(t->lport));
+		t->tcb->node.kind = TCP_NODE_LISTEN;
+		htab_insert(&st->listeners, &t->tcb->node, tcp_port_hash(t->lport));
 	} else if (hashed) {
-		t->node.kind = TCP_NODE_TCB;
+		t->tcb->node.kind = TCP_NODE_TCB;
 		tcp_hash_insert(st, t);
 		tcp_timers_arm(st, t);
 		tcp_output_want(st, t); /* looks for itself whether there is something to send */
 	}
 	if (t->flags & TF_ORPHAN)
 		st->n_orphans++;
-	tcp_event(st, t, tcp_poll(t)); /* what was queued is not known: tell all that holds */
+	tcp_event(st, t, tcp_poll(t->tcb)); /* what was queued is not known: tell all that holds */
 }
 
-static void reset_touched(struct stack *st, struct tcb *t, usec_t now)
+static void reset_touched(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (t->flags & TF_HASHED && tcp_is_synchronized(t))
 		tcp_xmit_rst(st, t, now);
@@ -171,22 +191,25 @@ static void restore_others(struct stack *st, usec_t now)
 void tcp_repair(struct stack *st, usec_t now)
 {
 	uint32_t cursor = 0;
-	struct tcb *t;
+	struct tcp_conn *t;
+	struct tcb *s;
 
 	dlist_init(&st->tcp_out);
 	htab_clear(&st->conns);
 	htab_clear(&st->listeners);
 	st->n_live = st->n_orphans = 0;
-	while ((t = slab_next(&st->tcbs, &cursor)))
-		if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
+	while ((s = slab_next(&st->tcbs, &cursor)))
+		if (!(t = s->conn))
+			tcp_rest_restore(st, s);
+		else if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
 			reset_touched(st, t, now);
 		else
 			restore_tcb(st, t);
 	cursor = 0;
-	while ((t = slab_next(&st->tcbs, &cursor)))
+	while ((t = slab_next(&st->awake, &cursor)))
 		if (t->flags & TF_ACCEPTQ && !tcp_accept_restore(st, t)) {
 			t->flags &= ~TF_ACCEPTQ;
-			tcp_close(st, t, now); /* nobody can accept it any more */
+			tcp_close(st, t->tcb, now); /* nobody can accept it any more */
 		}
 	restore_others(st, now);
 }

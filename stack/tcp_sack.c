@@ -31,12 +31,12 @@ struct board {
 	struct sack_block r[];
 };
 
-static struct board *board(const struct tcb *t)
+static struct board *board(const struct tcp_conn *t)
 {
 	return t->sack ? (struct board *)t->sack->data : NULL;
 }
 
-void tcp_sack_clear(struct stack *st, struct tcb *t)
+void tcp_sack_clear(struct stack *st, struct tcp_conn *t)
 {
 	cell_put(st, t->sack);
 	t->sack = NULL;
@@ -59,7 +59,7 @@ static uint32_t board_find(const struct board *b, uint32_t seq)
 	return lo;
 }
 
-static bool board_grow(struct stack *st, struct tcb *t)
+static bool board_grow(struct stack *st, struct tcp_conn *t)
 {
 	struct board *old = board(t), *b;
 	struct cell *c;
@@ -88,7 +88,7 @@ static bool board_grow(struct stack *st, struct tcb *t)
 /**
  * tcp_sack_gaps() - tells tcp_delivered() of all in [@start, @end) that is not on the scoreboard
  */
-void tcp_sack_gaps(struct stack *st, struct tcb *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
+void tcp_sack_gaps(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, struct tcp_ack_state *a, uint32_t start,
 		   uint32_t end, usec_t now)
 {
 	const struct board *b = board(t);
@@ -103,7 +103,7 @@ void tcp_sack_gaps(struct stack *st, struct tcb *t, const struct tcp_seg *s, str
 }
 
 /** tcp_sacked_at() - is @seq SACKed; *ret_end: how far that holds, set only if it is */
-bool tcp_sacked_at(const struct tcb *t, uint32_t seq, uint32_t *ret_end)
+bool tcp_sacked_at(const struct tcp_conn *t, uint32_t seq, uint32_t *ret_end)
 {
 	const struct board *b = board(t);
 	uint32_t i = b ? board_find(b, seq + 1) : 0;
@@ -115,14 +115,14 @@ bool tcp_sacked_at(const struct tcb *t, uint32_t seq, uint32_t *ret_end)
 }
 
 /** tcp_sack_fack() - behind the highest octet that was delivered */
-uint32_t tcp_sack_fack(const struct tcb *t)
+uint32_t tcp_sack_fack(const struct tcp_conn *t)
 {
 	const struct board *b = board(t);
 
 	return b ? b->r[b->n - 1].end : t->snd_una;
 }
 
-static void board_add(struct stack *st, struct tcb *t, uint32_t start, uint32_t end)
+static void board_add(struct stack *st, struct tcp_conn *t, uint32_t start, uint32_t end)
 {
 	struct board *b = board(t);
 	uint32_t i = b ? board_find(b, start) : 0, j = i;
@@ -148,7 +148,7 @@ static void board_add(struct stack *st, struct tcb *t, uint32_t start, uint32_t 
 }
 
 /* snd_una moved on: ranges behind it go */
-void tcp_sack_trim(struct stack *st, struct tcb *t)
+void tcp_sack_trim(struct stack *st, struct tcp_conn *t)
 {
 	struct board *b = board(t);
 	uint32_t i = 0;
@@ -177,7 +177,7 @@ static bool is_dsack(const struct tcp_seg *s)
 }
 
 /* The octets [@start, @end) arrived twice; what we sent twice since undo_una is a retransmission for nothing */
-static void take_dsack(struct stack *st, struct tcb *t, struct tcp_ack_state *a, uint32_t start, uint32_t end)
+static void take_dsack(struct stack *st, struct tcp_conn *t, struct tcp_ack_state *a, uint32_t start, uint32_t end)
 {
 	uint32_t from = seq_max(start, t->undo_una), n = seq_lt(from, end) ? end - from : 0;
 
@@ -201,7 +201,7 @@ static void take_dsack(struct stack *st, struct tcb *t, struct tcp_ack_state *a,
  * Blocks that reach beyond what was sent, or are empty, are ignored; so a peer cannot make us believe in data never
  * sent.
  */
-void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a,
+void tcp_sack_take(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, uint32_t prior_una, struct tcp_ack_state *a,
 		   usec_t now)
 {
 	uint32_t before = t->sacked_bytes;
@@ -224,7 +224,7 @@ void tcp_sack_take(struct stack *st, struct tcb *t, const struct tcp_seg *s, uin
 }
 
 /* Behind all that the peer is known to have */
-uint32_t tcp_sack_high(const struct tcb *t)
+uint32_t tcp_sack_high(const struct tcp_conn *t)
 {
 	const struct board *b = board(t);
 
@@ -234,7 +234,7 @@ uint32_t tcp_sack_high(const struct tcb *t)
 /* ---- what is lost, what is in the pipe ---- */
 
 /* RFC 6675 DupThresh; grows where reordering is seen, but never so that a small flight could not reach it (RFC 5827) */
-static uint32_t dupthresh(const struct tcb *t)
+static uint32_t dupthresh(const struct tcp_conn *t)
 {
 	uint32_t segs = tcp_flight(t) / t->snd_mss, d = t->reordering;
 
@@ -257,7 +257,7 @@ static uint32_t sacked_in(const struct board *b, uint32_t from, uint32_t to)
 }
 
 /* Octets that arrived beyond snd_una: SACKed, or without SACK a segment for each duplicate ACK */
-static uint32_t arrived(const struct tcb *t)
+static uint32_t arrived(const struct tcp_conn *t)
 {
 	uint32_t flight = tcp_flight(t), n;
 
@@ -267,7 +267,7 @@ static uint32_t arrived(const struct tcb *t)
 	return n + t->snd_mss <= flight ? n : flight > t->snd_mss ? flight - t->snd_mss : 0;
 }
 
-static void pipe_update(struct tcb *t)
+static void pipe_update(struct tcp_conn *t)
 {
 	uint32_t gone = arrived(t), pipe = tcp_flight(t) + t->rexmt_bytes;
 
@@ -277,7 +277,7 @@ static void pipe_update(struct tcb *t)
 }
 
 /* What is lost by now. Return: more than before */
-static bool mark_lost(struct stack *st, struct tcb *t, usec_t now)
+static bool mark_lost(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t edge = t->lost_edge, flight = tcp_flight(t);
 	bool more = false;
@@ -292,13 +292,13 @@ static bool mark_lost(struct stack *st, struct tcb *t, usec_t now)
 	return more;
 }
 
-uint32_t tcp_pipe(const struct tcb *t)
+uint32_t tcp_pipe(const struct tcp_conn *t)
 {
 	return t->ca_state == TCP_CA_OPEN ? tcp_flight(t) : t->pipe_bytes;
 }
 
 /* NextSeg() rule 1 of RFC 6675 4: the first hole below lost_edge that is not on its way again */
-bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len)
+bool tcp_rexmt_next(const struct tcp_conn *t, uint32_t *ret_seq, uint32_t *ret_len)
 {
 	const struct board *b = board(t);
 	uint32_t seq = seq_max(t->high_rxt, t->snd_una), end;
@@ -323,7 +323,7 @@ bool tcp_rexmt_next(const struct tcb *t, uint32_t *ret_seq, uint32_t *ret_len)
 
 /* ---- congestion states ---- */
 
-static void save_for_undo(struct tcb *t)
+static void save_for_undo(struct tcp_conn *t)
 {
 	t->prior_cwnd = t->cwnd;
 	t->prior_ssthresh = t->ssthresh;
@@ -335,7 +335,7 @@ static void save_for_undo(struct tcb *t)
 }
 
 /* RFC 9937 6: what is in flight now, and what this acknowledgment delivered; what was SACKed before does not count */
-static void enter_recovery(struct stack *st, struct tcb *t, uint32_t delivered, usec_t now)
+static void enter_recovery(struct stack *st, struct tcp_conn *t, uint32_t delivered, usec_t now)
 {
 	uint32_t base = tcp_flight(t) - t->sacked_bytes + delivered;
 
@@ -354,7 +354,7 @@ static void enter_recovery(struct stack *st, struct tcb *t, uint32_t delivered, 
 }
 
 /* RFC 9937 (PRR): @safe: snd_una moved on and nothing more was found lost */
-static void prr(struct tcb *t, uint32_t delivered, bool safe)
+static void prr(struct tcp_conn *t, uint32_t delivered, bool safe)
 {
 	uint32_t pipe = t->pipe_bytes, sndcnt;
 
@@ -376,7 +376,7 @@ static void prr(struct tcb *t, uint32_t delivered, bool safe)
 }
 
 /* TF_UNDO stays: a D-SACK may still say that it was for nothing */
-static void leave_recovery(struct tcb *t)
+static void leave_recovery(struct tcp_conn *t)
 {
 	if (t->ca_state == TCP_CA_RECOVERY && !t->cc_cell)
 		t->cwnd = t->ssthresh;
@@ -390,18 +390,18 @@ static void leave_recovery(struct tcb *t)
 }
 
 /* RFC 3522: does this acknowledgment echo a segment older than our first retransmission */
-static bool echoes_original(const struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
+static bool echoes_original(const struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
 {
 	return a->acked && t->flags & TF_TS && s->o.ts && s->o.ts_ecr && t->rexmt_ts &&
 	       (int32_t)(s->o.ts_ecr - t->rexmt_ts) < 0;
 }
 
-static bool may_undo(const struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
+static bool may_undo(const struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
 {
 	return t->flags & TF_UNDO && (t->undo_bytes == 0 || echoes_original(t, s, a));
 }
 
-static void undo_window(struct tcb *t)
+static void undo_window(struct tcp_conn *t)
 {
 	t->flags &= ~TF_UNDO;
 	t->ssthresh = t->prior_ssthresh > t->ssthresh ? t->prior_ssthresh : t->ssthresh;
@@ -411,7 +411,7 @@ static void undo_window(struct tcb *t)
 }
 
 /* Nothing was lost: what is called lost is not, and order is bad here (RFC 4653's reason to raise dupthresh) */
-static void undo(struct stack *st, struct tcb *t)
+static void undo(struct stack *st, struct tcp_conn *t)
 {
 	if (t->ca_state == TCP_CA_LOSS)
 		CNT(st, TcpExtTCPLossUndo);
@@ -435,7 +435,7 @@ static void undo(struct stack *st, struct tcb *t)
 }
 
 /* Linux's tcp_check_sack_reordering(): something sent once only was delivered after what was sent behind it */
-static void reordering_seen(struct stack *st, struct tcb *t, const struct tcp_ack_state *a)
+static void reordering_seen(struct stack *st, struct tcp_conn *t, const struct tcp_ack_state *a)
 {
 	uint32_t segs = (a->prior_fack - a->reord_low + t->snd_mss - 1) / t->snd_mss;
 
@@ -446,14 +446,14 @@ static void reordering_seen(struct stack *st, struct tcb *t, const struct tcp_ac
 }
 
 /* Linux's tcp_is_cwnd_limited(): a window that was not used says nothing about the path (RFC 7661) */
-static bool cwnd_limited(const struct tcb *t, uint32_t acked)
+static bool cwnd_limited(const struct tcp_conn *t, uint32_t acked)
 {
 	if (t->cwnd < t->ssthresh)
 		return t->cwnd < 2 * (tcp_flight(t) + acked);
 	return t->flags & TF_CWND_LIMITED;
 }
 
-static void count_dupacks(struct tcb *t, const struct tcp_ack_state *a)
+static void count_dupacks(struct tcp_conn *t, const struct tcp_ack_state *a)
 {
 	if (a->acked) {
 		uint32_t segs = a->acked / t->snd_mss;
@@ -465,7 +465,7 @@ static void count_dupacks(struct tcb *t, const struct tcp_ack_state *a)
 	}
 }
 
-static bool loss_found(const struct tcb *t)
+static bool loss_found(const struct tcp_conn *t)
 {
 	uint32_t seq, len;
 
@@ -475,7 +475,7 @@ static bool loss_found(const struct tcb *t)
 }
 
 /* RFC 5682 3.1, SACK-enhanced as Linux has it. Return: the time-out was spurious */
-static bool frto_says_spurious(struct tcb *t, const struct tcp_ack_state *a)
+static bool frto_says_spurious(struct tcp_conn *t, const struct tcp_ack_state *a)
 {
 	bool unsent = seq_lt(t->snd_nxt, t->write_seq) && seq_gt(t->snd_una + t->snd_wnd, t->snd_nxt);
 
@@ -493,7 +493,7 @@ static bool frto_says_spurious(struct tcb *t, const struct tcp_ack_state *a)
 }
 
 /* In RECOVERY or LOSS: was it for nothing, is it over */
-static void go_on(struct stack *st, struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
+static void go_on(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
 {
 	if (t->ca_state == TCP_CA_LOSS && frto_says_spurious(t, a)) {
 		t->frto = FRTO_OFF;
@@ -510,7 +510,7 @@ static void go_on(struct stack *st, struct tcb *t, const struct tcp_seg *s, cons
 }
 
 /* A probe repaired what nobody saw missing: one reduction, as if it had been seen (RFC 8985 7.4.2) */
-static void tail_probe_repaired(struct stack *st, struct tcb *t, usec_t now)
+static void tail_probe_repaired(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	CNT(st, TcpExtTCPLossProbeRecovery);
 	t->ssthresh = tcp_cc_reduce(t, now);
@@ -519,7 +519,7 @@ static void tail_probe_repaired(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* Not in recovery (any more): is there anything unusual, and is it a loss */
-static void look_for_loss(struct stack *st, struct tcb *t, uint32_t delivered, usec_t now)
+static void look_for_loss(struct stack *st, struct tcp_conn *t, uint32_t delivered, usec_t now)
 {
 	if (!t->sacked_bytes && !t->dupacks) {
 		t->ca_state = TCP_CA_OPEN;
@@ -537,7 +537,7 @@ static void look_for_loss(struct stack *st, struct tcb *t, uint32_t delivered, u
 	mark_lost(st, t, now); /* the window of reordering is less in recovery */
 }
 
-void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
+void tcp_recovery(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
 {
 	bool was_recovering = t->ca_state >= TCP_CA_RECOVERY, more = false;
 
@@ -567,7 +567,7 @@ void tcp_recovery(struct stack *st, struct tcb *t, const struct tcp_seg *s, cons
 }
 
 /* RACK's timer: what was too young to be called lost is not any more */
-void tcp_recovery_timeout(struct stack *st, struct tcb *t, usec_t now)
+void tcp_recovery_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	mark_lost(st, t, now);
 	if (t->ca_state == TCP_CA_DISORDER && loss_found(t)) {
@@ -586,7 +586,7 @@ void tcp_recovery_timeout(struct stack *st, struct tcb *t, usec_t now)
  * ssthresh alone, and so does one in recovery. A peer that SACKed the octets at snd_una and yet does not acknowledge
  * them took its word back (RFC 2018 8): all SACKs are forgotten.
  */
-void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now)
+void tcp_enter_loss(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	const struct board *b = board(t);
 	bool first = t->ca_state < TCP_CA_RECOVERY;
@@ -615,7 +615,7 @@ void tcp_enter_loss(struct stack *st, struct tcb *t, usec_t now)
 	tcp_output_want(st, t);
 }
 
-void tcp_lost_all(struct stack *st, struct tcb *t)
+void tcp_lost_all(struct stack *st, struct tcp_conn *t)
 {
 	if (t->snd_una == t->snd_nxt)
 		return;

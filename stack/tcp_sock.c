@@ -19,10 +19,12 @@ int tcp_init(struct stack *st, usec_t now)
 	st->challenge_at = now;
 	st->challenge_left = st->ctl.tcp_challenge_ack_limit;
 	if (slab_init(&st->tcbs, st->region, sizeof(struct tcb), 0) ||
+	    slab_init(&st->awake, st->region, sizeof(struct tcp_conn), 0) ||
+	    slab_init(&st->opts_rows, st->region, sizeof(struct tcp_opts_row), 0) ||
 	    slab_init(&st->requests, st->region, sizeof(struct tcp_req), 0) ||
 	    slab_init(&st->timewaits, st->region, sizeof(struct tcp_tw), 0))
 		return -ENOMEM;
-	if (htab_init(&st->conns, st->region) || htab_init(&st->listeners, st->region))
+	if (htab_init(&st->conns, st->region) || htab_init(&st->listeners, st->region) || htab_init(&st->opts_tab, st->region))
 		return -ENOMEM;
 	return 0;
 }
@@ -39,17 +41,11 @@ void tcp_opts_default(const struct stack *st, struct tcp_opts *o)
 	o->keepcnt = st->ctl.tcp_keepalive_probes;
 }
 
-struct tcb *tcp_new(struct stack *st, uint64_t user, usec_t now)
+void tcp_conn_init(struct stack *st, struct tcp_conn *t, struct tcb *s)
 {
-	struct tcb *t = slab_alloc(&st->tcbs);
-
-	(void)now;
-	if (!t)
-		return NULL;
-	t->node.kind = TCP_NODE_TCB;
+	t->tcb = t->ev.tcb = s;
+	t->index = slab_index(&st->tcbs, s);
 	t->timer.kind = TIMER_TCB;
-	t->ev.tcb = t;
-	t->ev.user = user;
 	t->state = TCPS_CLOSED;
 	t->rto_us = TCP_RTO_INIT_US;
 	t->reordering = TCP_DUPTHRESH;
@@ -58,12 +54,37 @@ struct tcb *tcp_new(struct stack *st, uint64_t user, usec_t now)
 	t->rcv_mss = TCP_MIN_MSS;
 	for (int i = 0; i < TCP_N_TIMERS; i++)
 		t->deadline[i] = USEC_NEVER;
+}
+
+/* Who dies in between leaves a socket without a connection that is not at rest, or a connection without a socket */
+struct tcp_conn *tcp_new(struct stack *st, uint64_t user, usec_t now)
+{
+	struct tcb *s = slab_alloc(&st->tcbs);
+	struct tcp_conn *t = s ? slab_alloc(&st->awake) : NULL;
+
+	(void)now;
+	if (!t) {
+		slab_free(&st->tcbs, s);
+		return NULL;
+	}
+	s->node.kind = TCP_NODE_TCB;
+	s->timer.kind = TIMER_REST;
+	s->user = user;
+	tcp_conn_init(st, t, s);
+	s->conn = t;
 	return t;
+}
+
+/* The socket first: without it the connection is nobody's, and a repair finds it */
+void tcp_drop(struct stack *st, struct tcp_conn *t)
+{
+	slab_free(&st->tcbs, t->tcb);
+	slab_free(&st->awake, t);
 }
 
 struct tcb *tcp_open(struct stack *st, int family, uint64_t user, usec_t now)
 {
-	struct tcb *t = tcp_new(st, user, now);
+	struct tcp_conn *t = tcp_new(st, user, now);
 
 	if (!t)
 		return NULL;
@@ -71,10 +92,10 @@ struct tcb *tcp_open(struct stack *st, int family, uint64_t user, usec_t now)
 	t->laddr = family == 4 ? ipaddr_v4(0) : any_v6;
 	tcp_opts_default(st, &t->opts);
 	tcp_rcv_space_init(t);
-	return t;
+	return t->tcb;
 }
 
-void tcp_snd_purge(struct stack *st, struct tcb *t)
+void tcp_snd_purge(struct stack *st, struct tcp_conn *t)
 {
 	struct cell *c = t->snd_head;
 
@@ -91,9 +112,9 @@ void tcp_snd_purge(struct stack *st, struct tcb *t)
 	t->write_seq = t->snd_nxt;
 }
 
-void tcp_free(struct stack *st, struct tcb *t)
+void tcp_free(struct stack *st, struct tcp_conn *t)
 {
-	tcp_busy_clear(st, t);
+	tcp_conn_busy_clear(st, t);
 	tcp_timers_off(st, t);
 	tcp_hash_remove(st, t);
 	dlist_remove(&t->out);
@@ -106,10 +127,10 @@ void tcp_free(struct stack *st, struct tcb *t)
 	cell_put(st, t->cc_cell);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
-	slab_free(&st->tcbs, t);
+	tcp_drop(st, t);
 }
 
-void tcp_done(struct stack *st, struct tcb *t)
+void tcp_done(struct stack *st, struct tcp_conn *t)
 {
 	tcp_hash_remove(st, t);
 	tcp_timers_off(st, t);
@@ -138,38 +159,44 @@ void tcp_done(struct stack *st, struct tcb *t)
 	}
 }
 
-void tcp_fail(struct stack *st, struct tcb *t, int err)
+void tcp_fail(struct stack *st, struct tcp_conn *t, int err)
 {
 	bool orphan = t->flags & TF_ORPHAN;
 
 	t->error = (uint32_t)err;
 	tcp_done(st, t);
 	if (!orphan)
-		tcp_event(st, t, tcp_poll(t));
+		tcp_event(st, t, tcp_poll(t->tcb));
 }
 
-void tcp_hash_insert(struct stack *st, struct tcb *t)
+void tcp_hash_insert(struct stack *st, struct tcp_conn *t)
 {
-	htab_insert(&st->conns, &t->node, siphash_tuple(&st->key_tuple, &t->laddr, t->lport, &t->raddr, t->rport));
+	struct tcb *s = t->tcb;
+
+	s->laddr = t->laddr;
+	s->raddr = t->raddr;
+	s->lport = t->lport;
+	s->rport = t->rport;
+	htab_insert(&st->conns, &s->node, siphash_tuple(&st->key_tuple, &t->laddr, t->lport, &t->raddr, t->rport));
 	t->flags |= TF_HASHED;
 	st->n_live++;
 }
 
-void tcp_hash_remove(struct stack *st, struct tcb *t)
+void tcp_hash_remove(struct stack *st, struct tcp_conn *t)
 {
 	if (!(t->flags & TF_HASHED))
 		return;
-	htab_remove(&st->conns, &t->node);
+	htab_remove(&st->conns, &t->tcb->node);
 	t->flags &= ~TF_HASHED;
 	st->n_live--;
 }
 
-void tcp_set_state(struct tcb *t, enum tcp_state s)
+void tcp_set_state(struct tcp_conn *t, enum tcp_state s)
 {
 	t->state = (uint8_t)s;
 }
 
-void tcp_event(struct stack *st, struct tcb *t, uint32_t bits)
+void tcp_event(struct stack *st, struct tcp_conn *t, uint32_t bits)
 {
 	if (bits && !(t->flags & (TF_ORPHAN | TF_ACCEPTQ)))
 		stack_event_post(st, &t->ev, bits);
@@ -177,7 +204,7 @@ void tcp_event(struct stack *st, struct tcb *t, uint32_t bits)
 
 /* ---- names and numbers ---- */
 
-void tcp_port_key(const struct tcb *t, struct port_key *ret_key)
+void tcp_port_key(const struct tcp_conn *t, struct port_key *ret_key)
 {
 	uint32_t flags = 0;
 
@@ -222,7 +249,7 @@ uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o)
 	return shift;
 }
 
-void tcp_mss_sync(struct stack *st, struct tcb *t)
+void tcp_mss_sync(const struct stack *st, struct tcp_conn *t)
 {
 	uint32_t mtu = tcp_path_mtu(st, t), mss, half;
 
@@ -243,26 +270,26 @@ void tcp_mss_sync(struct stack *st, struct tcb *t)
 
 /* ---- buffers ---- */
 
-static uint32_t unsent_bytes(const struct tcb *t)
+static uint32_t unsent_bytes(const struct tcp_conn *t)
 {
 	return seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
 }
 
 /* Linux's sk_stream_memory_free() */
-static bool memory_free(const struct tcb *t)
+static bool memory_free(const struct tcp_conn *t)
 {
 	return t->snd_mem_bytes < t->opts.sndbuf_bytes && !(t->flags & TF_NOMEM) &&
 	       (!t->opts.notsent_lowat_bytes || unsent_bytes(t) < t->opts.notsent_lowat_bytes);
 }
 
 /* Linux's sk_stream_is_writeable(): a third of the buffer is free */
-static bool writeable(const struct tcb *t)
+static bool writeable(const struct tcp_conn *t)
 {
 	return memory_free(t) && t->snd_mem_bytes <= t->opts.sndbuf_bytes / 3 * 2;
 }
 
 /* Linux's tcp_sndbuf_expand(): two windows, so that a window's worth can wait while one is in flight */
-void tcp_sndbuf_expand(struct stack *st, struct tcb *t)
+void tcp_sndbuf_expand(struct stack *st, struct tcp_conn *t)
 {
 	uint64_t segs = t->cwnd / t->snd_mss, mem;
 
@@ -279,7 +306,7 @@ void tcp_sndbuf_expand(struct stack *st, struct tcb *t)
 		t->opts.sndbuf_bytes = (uint32_t)mem;
 }
 
-void tcp_write_space(struct stack *st, struct tcb *t)
+void tcp_write_space(struct stack *st, struct tcp_conn *t)
 {
 	if (tcp_flight(t) <= t->cwnd)
 		tcp_sndbuf_expand(st, t);
@@ -289,7 +316,7 @@ void tcp_write_space(struct stack *st, struct tcb *t)
 	tcp_event(st, t, TCP_EV_OUT | TCP_EV_WRNORM);
 }
 
-void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
+void tcp_init_transfer(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t hint;
 
@@ -313,28 +340,32 @@ void tcp_init_transfer(struct stack *st, struct tcb *t, usec_t now)
 	t->cwnd_at_ms = tcp_ts_clock(now);
 	tcp_cc_start(st, t, now);
 	tcp_keep_arm(st, t, now);
+	tcp_rest_arm(st, t, now);
 }
 
-void tcp_set_user(struct tcb *t, uint64_t user)
+void tcp_set_user(struct tcb *s, uint64_t user)
 {
-	t->ev.user = user;
+	s->user = user;
 }
 
-uint64_t tcp_user(const struct tcb *t)
+uint64_t tcp_user(const struct tcb *s)
 {
-	return t->ev.user;
+	return s->user;
 }
 
-struct tcp_opts *tcp_opts(struct tcb *t)
+int tcp_ready(struct stack *st, struct tcb *s, usec_t now)
 {
-	return &t->opts;
+	return tcp_wake(st, s, now) ? 0 : -ENOBUFS;
 }
 
-void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_t now)
+void tcp_opt_changed(struct stack *st, struct tcb *s, enum tcp_opt_id opt, usec_t now)
 {
+	struct tcp_conn *t = s->conn;
 	struct port_key key;
 
-	stack_touch(st, slab_index(&st->tcbs, t));
+	if (!t)
+		return; /* not tcp_ready(): nothing was changed */
+	tcp_touch(st, t);
 	switch (opt) {
 	case TCP_OPT_KEEPALIVE:
 		tcp_keep_arm(st, t, now);
@@ -393,12 +424,12 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 /* ---- bind, listen, connect ---- */
 
-static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
+static int bind_with_port(struct stack *st, struct tcp_conn *t, const struct endpoint *ep)
 {
 	struct port_key key;
 	int r;
 
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	t->laddr = ep->addr;
 	t->lport = ep->port;
 	t->flags |= TF_BOUND_PORT; /* as the key must say */
@@ -419,10 +450,12 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 	return 0;
 }
 
-int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
+int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t now)
 {
+	struct tcp_conn *t = s->conn;
+
 	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
+	if (!t || t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
 		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
@@ -440,20 +473,23 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	return 0;
 }
 
-int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
+int tcp_listen(struct stack *st, struct tcb *s, int backlog, usec_t now)
 {
+	struct tcp_conn *t = s->conn;
 	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
 	struct port_key key;
 	int r;
 
 	(void)now;
+	if (!t)
+		return -EINVAL;
 	if (t->state == TCPS_LISTEN) {
 		t->l.backlog_conns = n;
 		return 0;
 	}
 	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return -EINVAL;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	if (!(t->flags & TF_BOUND)) {
 		struct endpoint ep = { .addr = t->laddr, .port = 0 };
 
@@ -472,13 +508,13 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
 	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
-	t->node.kind = TCP_NODE_LISTEN;
-	htab_insert(&st->listeners, &t->node, tcp_port_hash(t->lport));
+	s->node.kind = TCP_NODE_LISTEN;
+	htab_insert(&st->listeners, &s->node, tcp_port_hash(t->lport));
 	return 0;
 }
 
 /* How well a listener fits a destination: Linux's compute_score(). Negative: not at all */
-static int listen_score(const struct tcb *l, const struct ipaddr *laddr)
+static int listen_score(const struct tcp_conn *l, const struct ipaddr *laddr)
 {
 	if (ipaddr_eq(l->laddr, *laddr))
 		return 4;
@@ -490,15 +526,15 @@ static int listen_score(const struct tcb *l, const struct ipaddr *laddr)
 }
 
 /* Listeners of one port are few, save with SO_REUSEPORT, where those that fit equally share by a hash of the 4-tuple. */
-struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr,
+struct tcp_conn *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint16_t lport, const struct ipaddr *raddr,
 			      uint16_t rport)
 {
-	struct tcb *best = NULL;
+	struct tcp_conn *best = NULL;
 	int score = 0;
 	uint32_t n = 0, hash = 0;
 
 	for (struct hnode *h = htab_first(&st->listeners, tcp_port_hash(lport)); h; h = htab_next(h)) {
-		struct tcb *l = container_of(h, struct tcb, node);
+		struct tcp_conn *l = container_of(h, struct tcb, node)->conn;
 		int s = l->lport == lport ? listen_score(l, laddr) : -1;
 
 		if (s < 0 || s < score)
@@ -521,7 +557,7 @@ struct tcb *tcp_listen_lookup(struct stack *st, const struct ipaddr *laddr, uint
 }
 
 struct connect_try {
-	struct tcb *t;
+	struct tcp_conn *t;
 	usec_t now;
 	uint32_t isn, ts_recent;	/* of a TIME_WAIT whose place we take */
 	bool reused;
@@ -531,7 +567,7 @@ struct connect_try {
 static bool tuple_usable(struct stack *st, void *ctx, uint16_t port)
 {
 	struct connect_try *c = ctx;
-	struct tcb *t = c->t;
+	struct tcp_conn *t = c->t;
 	uint32_t hash = siphash_tuple(&st->key_tuple, &t->laddr, port, &t->raddr, t->rport);
 
 #define SAME(o)                                                                                      \
@@ -560,7 +596,7 @@ static bool tuple_usable(struct stack *st, void *ctx, uint16_t port)
 }
 
 /* A socket that failed, or was disconnected, starts anew: all that belongs to one connection is cleared. */
-static void conn_clear(struct tcb *t)
+static void conn_clear(struct tcp_conn *t)
 {
 	t->flags &= TF_BOUND | TF_BOUND_ADDR | TF_BOUND_PORT | TF_SND_BUSY | TF_RCV_BUSY;
 	t->ca_state = TCP_CA_OPEN;
@@ -588,7 +624,7 @@ static void conn_clear(struct tcb *t)
 }
 
 /* Second and later calls of connect(): what became of the first */
-static int connect_again(struct tcb *t)
+static int connect_again(struct tcp_conn *t)
 {
 	int err;
 
@@ -603,11 +639,11 @@ static int connect_again(struct tcb *t)
 		t->flags |= TF_CONNECTED;
 		return 0;
 	}
-	err = tcp_error_take(t);
+	err = tcp_conn_error_take(t);
 	return err ? -err : -ECONNABORTED;
 }
 
-static int connect_route(struct stack *st, struct tcb *t, const struct endpoint *to)
+static int connect_route(struct stack *st, struct tcp_conn *t, const struct endpoint *to)
 {
 	struct endpoint dst = *to;
 	int r;
@@ -644,7 +680,7 @@ static int connect_route(struct stack *st, struct tcb *t, const struct endpoint 
 	return 0;
 }
 
-static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
+static int connect_port(struct stack *st, struct tcp_conn *t, struct connect_try *c)
 {
 	struct endpoint to = { .addr = t->raddr, .port = t->rport };
 	struct port_key key;
@@ -665,7 +701,7 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 	return 0;
 }
 
-static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
+static void syn_leaves(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	t->flags &= ~TF_SYN_WAITS;
 	tcp_tx_note(st, t, now); /* the SYN alone: its data may not be taken */
@@ -673,26 +709,30 @@ static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
 	tcp_xmit_syn(st, t, now);
 }
 
-static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now);
+static int do_connect(struct stack *st, struct tcp_conn *t, const struct endpoint *to, bool fast, usec_t now);
 
-int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+int tcp_connect(struct stack *st, struct tcb *s, const struct endpoint *to, usec_t now)
 {
-	return do_connect(st, t, to, t->opts.fastopen_connect, now);
+	struct tcp_conn *t = tcp_wake(st, s, now);
+
+	return t ? do_connect(st, t, to, t->opts.fastopen_connect, now) : -ENOBUFS;
 }
 
-int tcp_connect_data(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
+int tcp_connect_data(struct stack *st, struct tcb *s, const struct endpoint *to, usec_t now)
 {
-	return do_connect(st, t, to, true, now);
+	struct tcp_conn *t = tcp_wake(st, s, now);
+
+	return t ? do_connect(st, t, to, true, now) : -ENOBUFS;
 }
 
-static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now)
+static int do_connect(struct stack *st, struct tcp_conn *t, const struct endpoint *to, bool fast, usec_t now)
 {
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
 	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
 		return connect_again(t);
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
 	conn_clear(t);
 	r = connect_route(st, t, to);
@@ -703,7 +743,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 			t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 		return r;
 	}
-	t->node.kind = TCP_NODE_TCB;
+	t->tcb->node.kind = TCP_NODE_TCB;
 	t->iss = c.reused ? c.isn : tcp_isn(st, &t->laddr, t->lport, &t->raddr, t->rport, now);
 	t->ts_offset = tcp_ts_offset(st, &t->laddr, &t->raddr);
 	t->ts_recent = c.ts_recent;
@@ -728,7 +768,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	return -EINPROGRESS;
 }
 
-static bool needs_reset(const struct tcb *t)
+static bool needs_reset(const struct tcp_conn *t)
 {
 	switch ((enum tcp_state)t->state) {
 	case TCPS_ESTABLISHED:
@@ -749,13 +789,13 @@ static bool needs_reset(const struct tcb *t)
 	return false;
 }
 
-int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
+static int do_disconnect(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool syn_sent = t->state == TCPS_SYN_SENT;
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	if (t->state == TCPS_LISTEN)
 		tcp_listen_stop(st, t, now);
 	else if (needs_reset(t))
@@ -771,14 +811,21 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 		t->lport = 0;
 	t->rport = 0;
 	t->raddr = any_v6;
-	tcp_event(st, t, tcp_poll(t));
+	tcp_event(st, t, tcp_poll(t->tcb));
 	return 0;
+}
+
+int tcp_disconnect(struct stack *st, struct tcb *s, usec_t now)
+{
+	struct tcp_conn *t = tcp_wake(st, s, now);
+
+	return t ? do_disconnect(st, t, now) : -ENOBUFS;
 }
 
 /* ---- ending ---- */
 
 /* RFC 9293 3.10.4: a FIN behind all data */
-static void queue_fin(struct stack *st, struct tcb *t)
+static void queue_fin(struct stack *st, struct tcp_conn *t)
 {
 	t->flags |= TF_FIN_QUEUED;
 	t->flags &= ~TF_MORE;
@@ -786,7 +833,7 @@ static void queue_fin(struct stack *st, struct tcb *t)
 	tcp_output_want(st, t);
 }
 
-static void close_state(struct stack *st, struct tcb *t)
+static void close_state(struct stack *st, struct tcp_conn *t)
 {
 	switch ((enum tcp_state)t->state) {
 	case TCPS_SYN_RECEIVED:
@@ -811,21 +858,24 @@ static void close_state(struct stack *st, struct tcb *t)
 	}
 }
 
-int tcp_shutdown(struct stack *st, struct tcb *t, int how, usec_t now)
+int tcp_shutdown(struct stack *st, struct tcb *s, int how, usec_t now)
 {
+	struct tcp_conn *t;
 	int r = 0;
 
 	if (how < 0 || how > 2)
 		return -EINVAL;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	t = tcp_wake(st, s, now);
+	if (!t)
+		return -ENOBUFS;
+	tcp_touch(st, t);
 	switch ((enum tcp_state)t->state) {
 	case TCPS_LISTEN:
 		if (how == 1)
 			return 0;
-		r = tcp_disconnect(st, t, now);
-		return r;
+		return do_disconnect(st, t, now);
 	case TCPS_SYN_SENT:
-		return tcp_disconnect(st, t, now);
+		return do_disconnect(st, t, now);
 	case TCPS_CLOSED:
 		r = -ENOTCONN;
 		break;
@@ -845,17 +895,17 @@ int tcp_shutdown(struct stack *st, struct tcb *t, int how, usec_t now)
 		t->flags |= TF_SND_SHUT;
 		close_state(st, t);
 	}
-	tcp_event(st, t, tcp_poll(t));
+	tcp_event(st, t, tcp_poll(s));
 	return r;
 }
 
 /* Nobody will hear of it any more. Takes: it may be gone afterwards. */
-static void orphan(struct stack *st, struct tcb *t, usec_t now)
+static void orphan(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	t->flags |= TF_ORPHAN | TF_RCV_SHUT | TF_SND_SHUT;
 	st->n_orphans++;
 	stack_event_cancel(st, &t->ev);
-	t->ev.user = 0;
+	t->tcb->user = 0;
 	if (st->n_orphans > st->ctl.tcp_max_orphans) {
 		CNT(st, TcpExtTCPAbortOnMemory);
 		tcp_xmit_rst(st, t, now);
@@ -873,12 +923,18 @@ static void orphan(struct stack *st, struct tcb *t, usec_t now)
 	tcp_timer_set(st, t, TCPT_KEEP, now + tcp_fin_wait_2_us(st, t));
 }
 
-void tcp_close(struct stack *st, struct tcb *t, usec_t now)
+void tcp_close(struct stack *st, struct tcb *s, usec_t now)
 {
-	bool unread = t->rcv_bytes > 0;
+	struct tcp_conn *t = tcp_wake(st, s, now);
+	bool unread;
 
-	stack_touch(st, slab_index(&st->tcbs, t));
-	tcp_busy_clear(st, t);
+	if (!t) {
+		tcp_rest_abort(st, s, now);
+		return;
+	}
+	unread = t->rcv_bytes > 0;
+	tcp_touch(st, t);
+	tcp_conn_busy_clear(st, t);
 	if (t->state == TCPS_LISTEN)
 		tcp_listen_stop(st, t, now);
 	if (t->state == TCPS_CLOSED || t->state == TCPS_SYN_SENT) {
@@ -902,8 +958,12 @@ void tcp_close(struct stack *st, struct tcb *t, usec_t now)
 	orphan(st, t, now);
 }
 
-bool tcp_close_pending(const struct tcb *t)
+bool tcp_close_pending(const struct tcb *s)
 {
+	const struct tcp_conn *t = s->conn;
+
+	if (!t)
+		return false;
 	switch ((enum tcp_state)t->state) {
 	case TCPS_FIN_WAIT_1:
 	case TCPS_CLOSING:
@@ -926,14 +986,14 @@ bool tcp_close_pending(const struct tcb *t)
 /* ---- sending ---- */
 
 /* May the program send now? Order of the questions as in tcp_sendmsg() */
-static int send_check(struct tcb *t)
+static int send_check(struct tcp_conn *t)
 {
 	if (t->flags & TF_SND_BUSY)
 		return -EBUSY;
 	if (!tcp_is_usable(t))
-		return t->error ? -tcp_error_take(t) : -EAGAIN;
+		return t->error ? -tcp_conn_error_take(t) : -EAGAIN;
 	if (t->error)
-		return -tcp_error_take(t);
+		return -tcp_conn_error_take(t);
 	if (!(t->flags & TF_SND_SHUT) && (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED))
 		return 0;
 	if (t->flags & TF_SND_SHUT || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
@@ -945,7 +1005,7 @@ static int send_check(struct tcb *t)
  * The host's payload memory is used up. As Linux under tcp_mem: the socket is not writable, a blocking writer waits, and all
  * are told when enough is free again (cell_put()).
  */
-static void no_memory(struct stack *st, struct tcb *t)
+static void no_memory(struct stack *st, struct tcp_conn *t)
 {
 	t->flags |= TF_NOMEM;
 	if (!dnode_linked(&t->mem_wait))
@@ -957,7 +1017,7 @@ void tcp_memory_freed(struct stack *st)
 	struct dnode *d;
 
 	while ((d = dlist_pop(&st->mem_waiters))) {
-		struct tcb *t = container_of(d, struct tcb, mem_wait);
+		struct tcp_conn *t = container_of(d, struct tcp_conn, mem_wait);
 
 		t->flags &= ~TF_NOMEM;
 		if (writeable(t))
@@ -967,19 +1027,27 @@ void tcp_memory_freed(struct stack *st)
 	}
 }
 
-ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct iovec *iov, int max, int *ret_n)
+ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *s, size_t want, struct iovec *iov, int max, int *ret_n)
 {
 	uint32_t got = 0, budget, room;
-	struct cell **link = &t->snd_rsv;
-	int n = 0, r = send_check(t);
+	struct tcp_conn *t = s->conn;
+	struct cell **link;
+	int n = 0, r;
 
+	if (!t) {
+		t = tcp_unrest(st, s, (usec_t)st->wheel.tick << WHEEL_TICK_SHIFT); /* the last moment known */
+		if (!t)
+			return -ENOBUFS;
+	}
+	link = &t->snd_rsv;
+	r = send_check(t);
 	if (r < 0)
 		return r;
 	if (!memory_free(t)) {
 		t->flags |= TF_NOSPACE;
 		return -EAGAIN;
 	}
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	if (want > INT32_MAX)
 		want = INT32_MAX;
 	if (want == 0 || max <= 0) { /* a commit of nothing may follow */
@@ -1024,7 +1092,7 @@ ptrdiff_t tcp_send_begin(struct stack *st, struct tcb *t, size_t want, struct io
 	return got;
 }
 
-static void rsv_free(struct stack *st, struct tcb *t)
+static void rsv_free(struct stack *st, struct tcp_conn *t)
 {
 	while (t->snd_rsv) {
 		struct cell *c = t->snd_rsv;
@@ -1037,7 +1105,7 @@ static void rsv_free(struct stack *st, struct tcb *t)
 }
 
 /* The last cell was kept for a writer after all of it was acknowledged, and nothing came */
-static void drop_empty_tail(struct stack *st, struct tcb *t)
+static void drop_empty_tail(struct stack *st, struct tcp_conn *t)
 {
 	struct cell *c = t->snd_tail;
 
@@ -1048,7 +1116,7 @@ static void drop_empty_tail(struct stack *st, struct tcb *t)
 	cell_put(st, c);
 }
 
-static void snd_busy_clear(struct stack *st, struct tcb *t)
+static void snd_busy_clear(struct stack *st, struct tcp_conn *t)
 {
 	if (!(t->flags & TF_SND_BUSY))
 		return;
@@ -1059,13 +1127,19 @@ static void snd_busy_clear(struct stack *st, struct tcb *t)
 		tcp_snd_purge(st, t);
 }
 
-void tcp_busy_clear(struct stack *st, struct tcb *t)
+void tcp_conn_busy_clear(struct stack *st, struct tcp_conn *t)
 {
 	t->flags &= ~(TF_RCV_BUSY | TF_RCV_HOLE);
 	snd_busy_clear(st, t);
 }
 
-static void commit_cells(struct tcb *t, uint32_t n)
+void tcp_busy_clear(struct stack *st, struct tcb *s)
+{
+	if (s->conn)
+		tcp_conn_busy_clear(st, s->conn);
+}
+
+static void commit_cells(struct tcp_conn *t, uint32_t n)
 {
 	uint32_t seq = t->write_seq;
 
@@ -1096,9 +1170,13 @@ static void commit_cells(struct tcb *t, uint32_t n)
 	t->write_seq = seq;
 }
 
-void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, usec_t now)
+void tcp_send_commit(struct stack *st, struct tcb *s, size_t n, unsigned flags, usec_t now)
 {
-	stack_touch(st, slab_index(&st->tcbs, t));
+	struct tcp_conn *t = s->conn;
+
+	if (!t)
+		return; /* nothing was begun */
+	tcp_touch(st, t);
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
 		return;
@@ -1123,10 +1201,23 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 
 /* ---- looking ---- */
 
-uint32_t tcp_poll(const struct tcb *t)
+/* At rest: nothing to read but the end of the stream, and all room to write */
+static uint32_t poll_at_rest(const struct tcb *s)
 {
+	uint32_t ev = TCP_EV_OUT | TCP_EV_WRNORM;
+
+	if (s->rest.flags & TF_RCV_SHUT)
+		ev |= TCP_EV_IN | TCP_EV_RDNORM | TCP_EV_RDHUP;
+	return ev;
+}
+
+uint32_t tcp_poll(const struct tcb *s)
+{
+	const struct tcp_conn *t = s->conn;
 	uint32_t ev = 0;
 
+	if (!t)
+		return poll_at_rest(s);
 	if (t->state == TCPS_LISTEN)
 		return t->l.acc_head ? TCP_EV_IN | TCP_EV_RDNORM : 0;
 	if ((t->flags & TF_RCV_SHUT && t->flags & TF_SND_SHUT) || t->state == TCPS_CLOSED)
@@ -1148,51 +1239,71 @@ uint32_t tcp_poll(const struct tcb *t)
 	return ev;
 }
 
-enum tcp_state tcp_state(const struct tcb *t)
+enum tcp_state tcp_state(const struct tcb *s)
 {
-	return (enum tcp_state)t->state;
+	const struct tcp_conn *t = tcp_conn(s);
+
+	return (enum tcp_state)(t ? t->state : s->rest.state);
 }
 
-int tcp_error_take(struct tcb *t)
+int tcp_error_take(struct tcb *s)
 {
-	int err = (int)t->error;
-
-	t->error = 0;
-	return err;
+	return s->conn ? tcp_conn_error_take(s->conn) : 0;
 }
 
-void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
+void tcp_local(const struct tcb *s, struct endpoint *ret_ep)
 {
-	*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+	const struct tcp_conn *t = tcp_conn(s);
+
+	if (t)
+		*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+	else
+		*ret_ep = (struct endpoint){ .addr = s->laddr, .port = s->lport };
 }
 
-int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)
+int tcp_peer(const struct tcb *s, struct endpoint *ret_ep)
 {
-	if (!tcp_is_synchronized(t))
+	const struct tcp_conn *t = tcp_conn(s);
+
+	if (t && !tcp_is_synchronized(t))
 		return -ENOTCONN;
-	*ret_ep = (struct endpoint){ .addr = t->raddr, .port = t->rport };
+	if (t)
+		*ret_ep = (struct endpoint){ .addr = t->raddr, .port = t->rport };
+	else
+		*ret_ep = (struct endpoint){ .addr = s->raddr, .port = s->rport };
 	return 0;
 }
 
-size_t tcp_readable_bytes(const struct tcb *t)
+size_t tcp_readable_bytes(const struct tcb *s)
 {
+	const struct tcp_conn *t = tcp_conn(s);
+
+	if (!t)
+		return 0;
 	if (!t->urg_data || t->opts.oobinline || t->rcv_up - t->copied_seq >= t->rcv_bytes)
 		return t->rcv_bytes;
 	return t->rcv_up - t->copied_seq; /* as Linux: up to the mark */
 }
 
-size_t tcp_unacked_bytes(const struct tcb *t)
+size_t tcp_unacked_bytes(const struct tcb *s)
 {
-	return t->state == TCPS_LISTEN || t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED ? 0 :
-	       seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0;
+	const struct tcp_conn *t = tcp_conn(s);
+
+	if (!t || t->state == TCPS_LISTEN || t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
+		return 0;
+	return seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0;
 }
 
-size_t tcp_unsent_bytes(const struct tcb *t)
+size_t tcp_unsent_bytes(const struct tcb *s)
 {
-	return t->state == TCPS_LISTEN ? 0 : unsent_bytes(t);
+	const struct tcp_conn *t = tcp_conn(s);
+
+	return !t || t->state == TCPS_LISTEN ? 0 : unsent_bytes(t);
 }
 
-int tcp_family(const struct tcb *t)
+int tcp_family(const struct tcb *s)
 {
-	return t->family;
+	const struct tcp_conn *t = tcp_conn(s);
+
+	return t ? t->family : s->rest.family;
 }

@@ -9,21 +9,21 @@
 #include <errno.h>
 #include "tcp_priv.h"
 
-void tcp_timer_set(struct stack *st, struct tcb *t, enum tcp_timer_id id, usec_t at)
+void tcp_timer_set(struct stack *st, struct tcp_conn *t, enum tcp_timer_id id, usec_t at)
 {
 	t->deadline[id] = at;
 	if (!timer_armed(&t->timer) || at < t->timer.at)
 		wheel_set(&st->wheel, &t->timer, at);
 }
 
-void tcp_timers_off(struct stack *st, struct tcb *t)
+void tcp_timers_off(struct stack *st, struct tcp_conn *t)
 {
 	for (int i = 0; i < TCP_N_TIMERS; i++)
 		t->deadline[i] = USEC_NEVER;
 	wheel_cancel(&st->wheel, &t->timer);
 }
 
-void tcp_timers_arm(struct stack *st, struct tcb *t)
+void tcp_timers_arm(struct stack *st, struct tcp_conn *t)
 {
 	usec_t at = USEC_NEVER;
 
@@ -42,7 +42,7 @@ void tcp_timers_arm(struct stack *st, struct tcb *t)
  * srtt is kept 8 fold, mean deviation and rttvar 4 fold. rttvar is the largest deviation of a round trip, never below
  * the 200 ms that Linux has as least RTO, and falls slowly; a shrinking round trip does not raise it.
  */
-void tcp_rtt_sample(struct tcb *t, uint32_t rtt_us)
+void tcp_rtt_sample(struct tcp_conn *t, uint32_t rtt_us)
 {
 	int32_t m = rtt_us ? (int32_t)(rtt_us > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : rtt_us) : 1;
 
@@ -82,14 +82,14 @@ void tcp_rtt_sample(struct tcb *t, uint32_t rtt_us)
 		t->rto_us = TCP_RTO_MAX_US;
 }
 
-static usec_t backed_off(const struct tcb *t)
+static usec_t backed_off(const struct tcp_conn *t)
 {
 	usec_t us = (usec_t)t->rto_us << (t->backoff < 20 ? t->backoff : 20);
 
 	return us < TCP_RTO_MAX_US ? us : TCP_RTO_MAX_US;
 }
 
-void tcp_rto_arm(struct stack *st, struct tcb *t, usec_t now)
+void tcp_rto_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	usec_t at = now + backed_off(t);
 
@@ -108,7 +108,7 @@ void tcp_rto_arm(struct stack *st, struct tcb *t, usec_t now)
 	tcp_tail_probe_arm(st, t, now);
 }
 
-void tcp_persist_arm(struct stack *st, struct tcb *t, usec_t now)
+void tcp_persist_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	tcp_timer_set(st, t, TCPT_PERSIST, now + backed_off(t));
 }
@@ -125,7 +125,7 @@ static usec_t model_timeout(uint32_t boundary)
 	return ((2ull << doublings) - 1) * TCP_RTO_MIN_US + (usec_t)(boundary - doublings) * TCP_RTO_MAX_US;
 }
 
-static uint32_t orphan_retries(const struct stack *st, const struct tcb *t)
+static uint32_t orphan_retries(const struct stack *st, const struct tcp_conn *t)
 {
 	bool alive = backed_off(t) < TCP_RTO_MAX_US;
 
@@ -134,13 +134,13 @@ static uint32_t orphan_retries(const struct stack *st, const struct tcb *t)
 	return st->ctl.tcp_orphan_retries ? st->ctl.tcp_orphan_retries : 8;
 }
 
-static void give_up(struct stack *st, struct tcb *t)
+static void give_up(struct stack *st, struct tcp_conn *t)
 {
 	CNT(st, TcpExtTCPAbortOnTimeout);
 	tcp_fail(st, t, t->soft_error ? (int)t->soft_error : ETIMEDOUT);
 }
 
-static bool handshake_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool handshake_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t most = t->opts.syncnt > 0 ? (uint32_t)t->opts.syncnt :
 			t->state == TCPS_SYN_SENT ? st->ctl.tcp_syn_retries : st->ctl.tcp_synack_retries;
@@ -165,7 +165,7 @@ static bool handshake_timeout(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* All handlers: false: the tcb is gone */
-static bool rexmt_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool rexmt_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool shut_wnd = t->snd_wnd == 0 && !(t->flags & TF_ORPHAN); /* it took back its window, and answers */
 	usec_t limit;
@@ -205,7 +205,7 @@ static bool rexmt_timeout(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* Zero-window probes, as Linux's tcp_probe_timer(): as long as it answers we go on, unless nobody waits for it any more */
-static bool persist_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool persist_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	uint32_t most = st->ctl.tcp_retries2;
 
@@ -237,7 +237,7 @@ static bool persist_timeout(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* RFC 8985 6.3 and 7.3 */
-static bool rack_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool rack_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (t->snd_una == t->snd_nxt)
 		return true;
@@ -252,7 +252,7 @@ static bool rack_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-static bool delack_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool delack_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)now;
 	if (!(t->flags & TF_ACK_DELAYED))
@@ -269,7 +269,7 @@ static bool delack_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-static bool cork_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool cork_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)now;
 	t->push_seq = t->write_seq;
@@ -277,19 +277,19 @@ static bool cork_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-static bool pace_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool pace_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)now;
 	tcp_output_want(st, t);
 	return true;
 }
 
-static usec_t last_heard(const struct tcb *t)
+static usec_t last_heard(const struct tcp_conn *t)
 {
 	return t->last_rcv > t->last_ack ? t->last_rcv : t->last_ack;
 }
 
-void tcp_keep_arm(struct stack *st, struct tcb *t, usec_t now)
+void tcp_keep_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	usec_t at = last_heard(t) + SEC(t->opts.keepidle_s);
 
@@ -302,7 +302,7 @@ void tcp_keep_arm(struct stack *st, struct tcb *t, usec_t now)
 }
 
 /* RFC 9293 3.8.4; for orphans in FIN_WAIT_2 the end of their patience */
-static bool keep_timeout(struct stack *st, struct tcb *t, usec_t now)
+static bool keep_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	usec_t idle = now - last_heard(t);
 	bool tired;
@@ -336,15 +336,15 @@ static bool keep_timeout(struct stack *st, struct tcb *t, usec_t now)
 	return true;
 }
 
-static void tcb_timer(struct stack *st, struct tcb *t, usec_t now)
+static void tcb_timer(struct stack *st, struct tcp_conn *t, usec_t now)
 {
-	static bool (*const handler[TCP_N_TIMERS])(struct stack *, struct tcb *, usec_t) = {
+	static bool (*const handler[TCP_N_TIMERS])(struct stack *, struct tcp_conn *, usec_t) = {
 		[TCPT_REXMT] = rexmt_timeout, [TCPT_PERSIST] = persist_timeout, [TCPT_DELACK] = delack_timeout,
 		[TCPT_KEEP] = keep_timeout, [TCPT_RACK] = rack_timeout, [TCPT_CORK] = cork_timeout,
-		[TCPT_PACE] = pace_timeout,
+		[TCPT_PACE] = pace_timeout, [TCPT_REST] = tcp_rest_timeout,
 	};
 
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	for (int i = 0; i < TCP_N_TIMERS; i++) {
 		if (t->deadline[i] > now)
 			continue;
@@ -359,13 +359,16 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 {
 	switch ((enum timer_kind)t->kind) {
 	case TIMER_TCB:
-		tcb_timer(st, container_of(t, struct tcb, timer), now);
+		tcb_timer(st, container_of(t, struct tcp_conn, timer), now);
 		break;
 	case TIMER_REQUEST:
 		tcp_req_timer(st, container_of(t, struct tcp_req, timer), now);
 		break;
 	case TIMER_TIMEWAIT:
 		tcp_tw_free(st, container_of(t, struct tcp_tw, timer));
+		break;
+	case TIMER_REST:
+		tcp_rest_timer(st, container_of(t, struct tcb, timer), now);
 		break;
 	case TIMER_NONE:
 	case TIMER_NEIGH:

@@ -13,7 +13,7 @@ static void tw_port_key(const struct tcp_tw *tw, struct port_key *ret_key)
 	*ret_key = (struct port_key){ .addr = tw->laddr, .port = tw->lport, .flags = tw->port_flags, .uid = tw->uid };
 }
 
-void tcp_timewait(struct stack *st, struct tcb *t, usec_t now)
+void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	struct tcp_tw *tw = st->timewaits.in_use < st->ctl.tcp_max_tw_buckets ? slab_alloc(&st->timewaits) : NULL;
 	struct port_key key;
@@ -85,7 +85,7 @@ static bool syn_is_newer(const struct tcp_tw *tw, const struct tcp_seg *s)
 void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
 	bool old_ts = tw->flags & TF_TS && s->o.ts && (int32_t)(tw->ts_recent - s->o.ts_val) > 1;
-	struct tcb *l;
+	struct tcp_conn *l;
 
 	if (syn_is_newer(tw, s) && !old_ts) {
 		l = tcp_listen_lookup(st, &ip->dst, s->dport, &ip->src, s->sport);

@@ -11,7 +11,7 @@
 #include "tcp_priv.h"
 
 /* The reader stands in front of the old urgent octet and a new one comes: the old one will not be read any more. */
-static void skip_old(struct stack *st, struct tcb *t)
+static void skip_old(struct stack *st, struct tcp_conn *t)
 {
 	if (t->rcv_up != t->copied_seq || t->opts.oobinline || t->copied_seq == t->rcv_nxt || t->flags & TF_RCV_BUSY)
 		return;
@@ -19,7 +19,7 @@ static void skip_old(struct stack *st, struct tcb *t)
 }
 
 /* Is the pointer of @s news */
-static void check_pointer(struct stack *st, struct tcb *t, const struct tcp_seg *s)
+static void check_pointer(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
 {
 	uint32_t up = s->seq + s->urg - (s->urg > 0);
 
@@ -34,7 +34,7 @@ static void check_pointer(struct stack *st, struct tcb *t, const struct tcp_seg 
 	tcp_event(st, t, TCP_EV_PRI); /* SIGURG is due now, even if the octet comes later */
 }
 
-void tcp_urg_take(struct stack *st, struct tcb *t, const struct tcp_seg *s)
+void tcp_urg_take(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
 {
 	if (t->flags & TF_FIN_RCVD)
 		return;
@@ -46,21 +46,25 @@ void tcp_urg_take(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 	}
 }
 
-bool tcp_at_mark(const struct tcb *t)
+bool tcp_at_mark(const struct tcb *s)
 {
-	return t->urg_data && t->rcv_up == t->copied_seq;
+	const struct tcp_conn *t = s->conn;
+
+	return t && t->urg_data && t->rcv_up == t->copied_seq;
 }
 
-int tcp_recv_oob(struct stack *st, struct tcb *t, bool peek, uint8_t *ret_octet)
+int tcp_recv_oob(struct stack *st, struct tcb *s, bool peek, uint8_t *ret_octet)
 {
-	if (t->opts.oobinline || !t->urg_data || t->urg_data == TCP_URG_READ)
+	struct tcp_conn *t = s->conn;
+
+	if (!t || t->opts.oobinline || !t->urg_data || t->urg_data == TCP_URG_READ)
 		return -EINVAL;
 	if (t->state == TCPS_CLOSED && !(t->flags & TF_FIN_RCVD))
 		return -ENOTCONN;
 	if (t->urg_data & TCP_URG_VALID) {
 		*ret_octet = (uint8_t)t->urg_data;
 		if (!peek) {
-			stack_touch(st, slab_index(&st->tcbs, t));
+			tcp_touch(st, t);
 			t->urg_data = TCP_URG_READ;
 		}
 		return 1;

@@ -112,8 +112,14 @@ static inline void fuzz_flatten(struct pbuf *p, uint8_t *dst, struct frame *ret_
 	ret_f->len = len;
 }
 
-static inline void must_hold_tcb(const struct tcb *t)
+static inline void must_hold_tcb(const struct tcb *s)
 {
+	const struct tcp_conn *t = s->conn;
+
+	if (!t) {
+		MUST(s->rest.state == TCPS_ESTABLISHED || s->rest.state == TCPS_CLOSE_WAIT);
+		return;
+	}
 	MUST(t->state >= TCPS_ESTABLISHED && t->state <= TCPS_CLOSING);
 	if (t->state == TCPS_LISTEN || t->state == TCPS_CLOSED)
 		return;

@@ -117,9 +117,17 @@ static void ip_packet(struct world *w, struct input *in)
 	give(w, all, 0);
 }
 
+/* NULL where there is none, or it is at rest */
+static const struct tcp_conn *conn_at(const struct world *w, struct input *in)
+{
+	const struct tcb *s = w->sock[in_u8(in) % SOCKS];
+
+	return s ? s->conn : NULL;
+}
+
 static void segment(struct world *w, struct input *in)
 {
-	const struct tcb *t = w->sock[in_u8(in) % SOCKS];
+	const struct tcp_conn *t = conn_at(w, in);
 	uint8_t *h = w->b + 34;
 	bool conn = t && t->state != TCPS_LISTEN && t->rport;
 	uint32_t flags = in_u8(in), n, len;
@@ -150,7 +158,7 @@ static void segment(struct world *w, struct input *in)
 
 static void icmp_error(struct world *w, struct input *in)
 {
-	const struct tcb *t = w->sock[in_u8(in) % SOCKS];
+	const struct tcp_conn *t = conn_at(w, in);
 	uint8_t *h = w->b + 34, *q = h + 8;
 
 	memset(h, 0, 64);

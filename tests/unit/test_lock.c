@@ -49,9 +49,9 @@ static uint32_t cell_users(const struct stack *st, const struct cell *want)
 {
 	uint32_t n = 0;
 	struct pbuf *p;
-	struct tcb *t;
+	struct tcp_conn *t;
 
-	for (uint32_t c = 0; (t = slab_next(&st->tcbs, &c));)
+	for (uint32_t c = 0; (t = slab_next(&st->awake, &c));)
 		n += in_queue(t->snd_head, want) + in_queue(t->snd_rsv, want) + in_queue(t->rcv_head, want) + (t->sack == want) +
 		     (t->ooo == want);
 	for (uint32_t c = 0; (p = slab_next(&st->pools.pbufs, &c));)
@@ -72,9 +72,11 @@ static void stack_sound(const struct stack *st)
 {
 	uint32_t hashed = 0, wants = 0, listed = 0;
 	struct cell *cell;
-	struct tcb *t;
+	struct tcp_conn *t;
+	struct tcb *s;
 
 	slab_sound(&st->tcbs, "tcbs");
+	slab_sound(&st->awake, "awake");
 	slab_sound(&st->requests, "requests");
 	slab_sound(&st->timewaits, "timewaits");
 	slab_sound(&st->pools.pbufs, "pbufs");
@@ -83,13 +85,17 @@ static void stack_sound(const struct stack *st)
 		for (uint32_t c = 0; (cell = slab_next(&st->pools.cells[k], &c));)
 			SOUND(cell->refs == cell_users(st, cell), "cell of class %d: %u references, %u users", k, cell->refs, cell_users(st, cell));
 	}
-	for (uint32_t c = 0; (t = slab_next(&st->tcbs, &c));) {
-		if (t->flags & TF_HASHED) {
+	for (uint32_t c = 0; (s = slab_next(&st->tcbs, &c));) {
+		t = s->conn;
+		if ((t ? t->flags : s->rest.flags) & TF_HASHED) {
 			hashed++;
-			SOUND(hash_finds(&st->conns, &t->node), "tcb %u is not found by its tuple", slab_index(&st->tcbs, t));
+			SOUND(hash_finds(&st->conns, &s->node), "tcb %u is not found by its tuple", slab_index(&st->tcbs, s));
 		}
+		if (!t)
+			continue;
+		SOUND(slab_at(&st->awake, slab_index(&st->awake, t)) == t && t->tcb == s, "tcb %u and its connection", t->index);
 		if (t->state == TCPS_LISTEN)
-			SOUND(hash_finds(&st->listeners, &t->node), "listener is not found");
+			SOUND(hash_finds(&st->listeners, &s->node), "listener is not found");
 		if (dnode_linked(&t->out)) {
 			wants++;
 			SOUND(t->out.next->prev == &t->out && t->out.prev->next == &t->out, "output list is torn");

@@ -90,7 +90,7 @@ static uint8_t connect_answered(uint32_t flags)
 
 	peer_syn(&r, SYN | ACK | flags, r.iss + 1, rig_seg.sport);
 	cr_assert_eq(tcp_state(r.t), TCPS_ESTABLISHED);
-	return r.t->ecn;
+	return r.t->conn->ecn;
 }
 
 Test(tcp_ecn, syn_ack_agrees_with_ece_alone)
@@ -153,7 +153,7 @@ Test(tcp_ecn, survives_a_cookie)
 		r.peer_ts = 7001;
 		peer_sends(&r, .flags = ACK, .ts_ecr = rig_seg.o.ts_val);
 		cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-		cr_assert_eq(r.t->ecn, asked ? ECN_OK : 0);
+		cr_assert_eq(r.t->conn->ecn, asked ? ECN_OK : 0);
 	}
 }
 
@@ -191,15 +191,15 @@ Test(tcp_ecn, echo_reduces_once_a_round_trip_and_says_cwr)
 	struct tcp_info_view i;
 
 	send_segs(&r, 10);
-	cr_assert_eq(r.t->cwnd, 10000u);
+	cr_assert_eq(r.t->conn->cwnd, 10000u);
 	peer_sends(&r, .flags = ACK | ECE, .ack = 1000);
-	cr_assert_eq(r.t->cwnd, 7001u, "%u", r.t->cwnd);
-	cr_assert_eq(r.t->ssthresh, 7001u);
+	cr_assert_eq(r.t->conn->cwnd, 7001u, "%u", r.t->conn->cwnd);
+	cr_assert_eq(r.t->conn->ssthresh, 7001u);
 	tcp_info(r.st, r.t, &i);
 	cr_assert_eq(i.ca_state, TCP_CA_CWR);
 	cr_assert(i.options & 8);
 	peer_sends(&r, .flags = ACK | ECE, .ack = 3000);
-	cr_assert_eq(r.t->cwnd, 7001u, "once in a round trip, and no growth in it");
+	cr_assert_eq(r.t->conn->cwnd, 7001u, "once in a round trip, and no growth in it");
 	app_sends(&r, 5000);
 	expect_silence(&r); /* 7000 are in flight */
 	peer_sends(&r, .flags = ACK | ECE, .ack = 5000);
@@ -213,7 +213,7 @@ Test(tcp_ecn, echo_reduces_once_a_round_trip_and_says_cwr)
 	while (take(&r))
 		;
 	peer_sends(&r, .flags = ACK | ECE, .ack = 11000);
-	cr_assert_lt(r.t->cwnd, 6000u, "the next round trip's mark counts: %u", r.t->cwnd);
+	cr_assert_lt(r.t->conn->cwnd, 6000u, "the next round trip's mark counts: %u", r.t->conn->cwnd);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPECNReduced], 2u);
 }
 
@@ -224,7 +224,7 @@ Test(tcp_ecn, ece_without_agreement_means_nothing)
 	send_segs(&r, 10);
 	cr_assert_eq(rig_seg.tos & 3, 0);
 	peer_sends(&r, .flags = ACK | ECE, .ack = 1000);
-	cr_assert_geq(r.t->cwnd, 10000u);
+	cr_assert_geq(r.t->conn->cwnd, 10000u);
 }
 
 Test(tcp_ecn, cwr_goes_with_one_segment_of_a_super_frame)
@@ -378,7 +378,7 @@ Test(tcp_cc, slow_start_grows_by_what_was_acknowledged)
 	use_cc(&r, "reno");
 	send_segs(&r, 10);
 	peer_sends(&r, .flags = ACK, .ack = 4000);
-	cr_assert_eq(r.t->cwnd, 14000u);
+	cr_assert_eq(r.t->conn->cwnd, 14000u);
 }
 
 Test(tcp_cc, reno_avoidance_adds_a_segment_per_window)
@@ -387,16 +387,16 @@ Test(tcp_cc, reno_avoidance_adds_a_segment_per_window)
 	uint32_t acked = 0;
 
 	use_cc(&r, "reno");
-	r.t->ssthresh = 10000;
+	r.t->conn->ssthresh = 10000;
 	for (int i = 0; i < 11; i++) { /* at the first one nothing had been held back by cwnd */
-		cr_assert_eq(r.t->cwnd, 10000u);
+		cr_assert_eq(r.t->conn->cwnd, 10000u);
 		app_sends(&r, 10000);
 		while (take(&r))
 			;
 		acked += 1000;
 		peer_sends(&r, .flags = ACK, .ack = acked);
 	}
-	cr_assert_eq(r.t->cwnd, 11000u, "%u", r.t->cwnd);
+	cr_assert_eq(r.t->conn->cwnd, 11000u, "%u", r.t->conn->cwnd);
 }
 
 /* RFC 7661: a window that the program does not use is no knowledge about the path */
@@ -405,14 +405,14 @@ Test(tcp_cc, window_not_used_does_not_grow)
 	struct rig r = rig_established();
 	uint32_t cwnd;
 
-	r.t->ssthresh = 10000;
-	cwnd = r.t->cwnd;
+	r.t->conn->ssthresh = 10000;
+	cwnd = r.t->conn->cwnd;
 	for (uint32_t i = 1; i <= 50; i++) {
 		send_segs(&r, 1);
 		advance(&r, MSEC(10));
 		peer_sends(&r, .flags = ACK, .ack = i * 1000);
 	}
-	cr_assert_eq(r.t->cwnd, cwnd);
+	cr_assert_eq(r.t->conn->cwnd, cwnd);
 }
 
 /* As Linux: each RTO half way down to what was used, not below the initial window; ssthresh keeps three quarters */
@@ -426,22 +426,22 @@ Test(tcp_cc, window_not_used_comes_down)
 		advance(&r, MSEC(10));
 		peer_sends(&r, .flags = ACK, .ack = r.sent);
 	}
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	cr_assert_geq(cwnd, 30000u);
 	for (int i = 0; i < 5; i++) { /* never idle for an RTO */
 		send_segs(&r, 1);
 		advance(&r, MSEC(70));
 		peer_sends(&r, .flags = ACK, .ack = r.sent);
 	}
-	cr_assert_eq(r.t->cwnd, cwnd / 2 + 5000, "%u, was %u", r.t->cwnd, cwnd);
-	cr_assert_geq(r.t->ssthresh, cwnd / 4 * 3);
+	cr_assert_eq(r.t->conn->cwnd, cwnd / 2 + 5000, "%u, was %u", r.t->conn->cwnd, cwnd);
+	cr_assert_geq(r.t->conn->ssthresh, cwnd / 4 * 3);
 	for (int i = 0; i < 60; i++) {
 		send_segs(&r, 1);
 		advance(&r, MSEC(70));
 		peer_sends(&r, .flags = ACK, .ack = r.sent);
 	}
-	cr_assert_lt(r.t->cwnd, 11000u);
-	cr_assert_geq(r.t->cwnd, 9990u);
+	cr_assert_lt(r.t->conn->cwnd, 11000u);
+	cr_assert_geq(r.t->conn->cwnd, 9990u);
 }
 
 static uint32_t cwnd_after_idle(usec_t idle, const struct stack_sysctl *ctl, const char *cc)
@@ -454,11 +454,11 @@ static uint32_t cwnd_after_idle(usec_t idle, const struct stack_sysctl *ctl, con
 		advance(&r, MSEC(10));
 		peer_sends(&r, .flags = ACK, .ack = r.sent);
 	}
-	cr_assert_geq(r.t->cwnd, 30000u);
+	cr_assert_geq(r.t->conn->cwnd, 30000u);
 	advance(&r, idle);
 	app_sends(&r, 1000);
 	cr_assert(take(&r));
-	return r.t->cwnd;
+	return r.t->conn->cwnd;
 }
 
 Test(tcp_cc, idle_halves_for_each_rto_down_to_the_initial_window)
@@ -481,13 +481,13 @@ Test(tcp_cc, cubic_reduces_to_seven_tenths_reno_to_half)
 	send_segs(&r, 10);
 	for (uint32_t i = 2; i <= 5; i++)
 		peer_sends(&r, .flags = ACK, .sack = { { 1000, i * 1000 } }, .n_sack = 1);
-	cr_assert_eq(r.t->ssthresh, 7001u, "%u", r.t->ssthresh);
+	cr_assert_eq(r.t->conn->ssthresh, 7001u, "%u", r.t->conn->ssthresh);
 	q = rig_established(.sack = true);
 	use_cc(&q, "reno");
 	send_segs(&q, 10);
 	for (uint32_t i = 2; i <= 5; i++)
 		peer_sends(&q, .flags = ACK, .sack = { { 1000, i * 1000 } }, .n_sack = 1);
-	cr_assert_eq(q.t->ssthresh, 5000u, "%u", q.t->ssthresh);
+	cr_assert_eq(q.t->conn->ssthresh, 5000u, "%u", q.t->conn->ssthresh);
 }
 
 /* ---- BBR ---- */
@@ -498,8 +498,8 @@ Test(tcp_bbr, paces_from_the_first_window_on)
 	struct tcp_info_view i;
 
 	use_cc(&r, "bbr");
-	cr_assert_not_null(r.t->cc_cell);
-	cr_assert_gt(r.t->pace_Bps, 0u);
+	cr_assert_not_null(r.t->conn->cc_cell);
+	cr_assert_gt(r.t->conn->pace_Bps, 0u);
 	tcp_info(r.st, r.t, &i);
 	cr_assert_str_eq(i.cc, "bbr");
 	cr_assert_eq(i.snd_ssthresh, (uint32_t)INT32_MAX);
@@ -519,31 +519,31 @@ Test(tcp_bbr, loss_does_not_halve_the_window)
 				;
 		}
 		r.peer_ts++;
-		peer_sends(&r, .flags = ACK, .ack = r.t->snd_nxt - r.iss - 1);
+		peer_sends(&r, .flags = ACK, .ack = r.t->conn->snd_nxt - r.iss - 1);
 		while (take(&r))
 			;
 	}
-	before = r.t->cwnd;
+	before = r.t->conn->cwnd;
 	app_sends(&r, 20000);
 	for (int ms = 0; ms < 20; ms++) {
 		advance(&r, MSEC(1));
 		while (take(&r))
 			;
 	}
-	cr_assert_gt(tcp_flight(r.t), 6 * r.t->snd_mss);
+	cr_assert_gt(tcp_flight(r.t->conn), 6 * r.t->conn->snd_mss);
 	{
-		uint32_t una = r.t->snd_una - r.iss - 1, mss = r.t->snd_mss;
+		uint32_t una = r.t->conn->snd_una - r.iss - 1, mss = r.t->conn->snd_mss;
 
 		for (uint32_t i = 2; i <= 6; i++)
 			peer_sends(&r, .flags = ACK, .ack = una, .sack = { { una + mss, una + i * mss } }, .n_sack = 1,
 				   .opt_len = 0);
 		while (take(&r))
 			;
-		peer_sends(&r, .flags = ACK, .ack = r.t->snd_nxt - r.iss - 1);
+		peer_sends(&r, .flags = ACK, .ack = r.t->conn->snd_nxt - r.iss - 1);
 	}
-	cr_assert_lt(r.t->ca_state, TCP_CA_RECOVERY);
-	cr_assert_geq(r.t->cwnd, before, "%u, was %u", r.t->cwnd, before);
-	cr_assert_lt(r.t->cwnd, CWND_MAX_BYTES / 2);
+	cr_assert_lt(r.t->conn->ca_state, TCP_CA_RECOVERY);
+	cr_assert_geq(r.t->conn->cwnd, before, "%u, was %u", r.t->conn->cwnd, before);
+	cr_assert_lt(r.t->conn->cwnd, CWND_MAX_BYTES / 2);
 }
 
 Test(tcp_bbr, its_memory_comes_back)
@@ -553,8 +553,8 @@ Test(tcp_bbr, its_memory_comes_back)
 	use_cc(&r, "bbr");
 	cr_assert_gt(r.st->pools.held_bytes, 0u);
 	use_cc(&r, "cubic");
-	cr_assert_null(r.t->cc_cell);
-	cr_assert_eq(r.t->pace_Bps, 0u);
+	cr_assert_null(r.t->conn->cc_cell);
+	cr_assert_eq(r.t->conn->pace_Bps, 0u);
 	use_cc(&r, "bbr");
 	use_cc(&r, "bbr");
 	peer_sends(&r, .flags = RST);
@@ -569,7 +569,7 @@ Test(tcp_bbr, survives_repair)
 	use_cc(&r, "bbr");
 	stack_touch_clear(r.st);
 	stack_repair(r.st, 0, r.now);
-	cr_assert_not_null(r.t->cc_cell);
+	cr_assert_not_null(r.t->conn->cc_cell);
 	send_segs(&r, 1);
 	peer_sends(&r, .flags = ACK, .ack = 1000);
 	cr_assert_eq(tcp_state(r.t), TCPS_ESTABLISHED);
@@ -583,8 +583,8 @@ Test(tcp_bbr, without_memory_it_is_reno)
 
 	r.st->pools.limit_bytes = 1;
 	use_cc(&r, "bbr");
-	cr_assert_null(r.t->cc_cell);
-	cr_assert_eq(r.t->opts.cc, tcp_cc_find("reno"));
+	cr_assert_null(r.t->conn->cc_cell);
+	cr_assert_eq(r.t->conn->opts.cc, tcp_cc_find("reno"));
 	peer_sends(&r, .flags = RST);
 }
 
@@ -598,7 +598,7 @@ Test(tcp_window, never_shrinks)
 	for (uint32_t i = 0; i < 60; i++) {
 		peer_sends(&r, .flags = ACK, .seq = i * 1000, .len = 1000);
 		while (take(&r)) {
-			uint32_t now = rig_seg.ack + (rig_seg.wnd << r.t->rcv_wind_shift);
+			uint32_t now = rig_seg.ack + (rig_seg.wnd << r.t->conn->rcv_wind_shift);
 
 			cr_assert_geq(now, edge, "right edge went back from %u to %u", edge, now);
 			edge = now;
@@ -659,13 +659,13 @@ Test(tcp_window, send_buffer_follows_cwnd_unless_set)
 			;
 		while (take(&r))
 			;
-		peer_sends(&r, .flags = ACK, .ack = r.t->snd_nxt - r.iss - 1);
+		peer_sends(&r, .flags = ACK, .ack = r.t->conn->snd_nxt - r.iss - 1);
 	}
 	cr_assert_gt(tcp_opts(r.t)->sndbuf_bytes, 2 * was);
-	cr_assert_geq(tcp_opts(r.t)->sndbuf_bytes, 2 * r.t->cwnd > 4194304 ? 4194304 : 2 * r.t->cwnd);
+	cr_assert_geq(tcp_opts(r.t)->sndbuf_bytes, 2 * r.t->conn->cwnd > 4194304 ? 4194304 : 2 * r.t->conn->cwnd);
 	tcp_opts(r.t)->sndbuf_locked = 1;
 	tcp_opts(r.t)->sndbuf_bytes = 20000;
 	tcp_opt_changed(r.st, r.t, TCP_OPT_SNDBUF, r.now);
-	peer_sends(&r, .flags = ACK, .ack = r.t->snd_nxt - r.iss - 1);
+	peer_sends(&r, .flags = ACK, .ack = r.t->conn->snd_nxt - r.iss - 1);
 	cr_assert_eq(tcp_opts(r.t)->sndbuf_bytes, 20000u);
 }

@@ -18,7 +18,7 @@ Test(tcp_close, active_close_fin_wait_1_2_time_wait)
 	cr_assert_eq(rig_seg.seq, 0u);
 	cr_assert_eq(stack_live(r.st), 1u);
 	peer_sends(&r, .flags = ACK, .ack = 1);
-	cr_assert_eq(r.t->state, TCPS_FIN_WAIT_2);
+	cr_assert_eq(r.t->conn->state, TCPS_FIN_WAIT_2);
 	peer_sends(&r, .flags = FIN | ACK, .ack = 1);
 	expect_ack(&r, 1);
 	tw_peer_rejects(&r);
@@ -38,7 +38,7 @@ Test(tcp_close, simultaneous_close_goes_through_closing)
 	expect_flags(&r, FIN | ACK);
 	peer_sends(&r, .flags = FIN | ACK, .ack = 0);
 	expect_ack(&r, 1);
-	cr_assert_eq(r.t->state, TCPS_CLOSING);
+	cr_assert_eq(r.t->conn->state, TCPS_CLOSING);
 	peer_sends(&r, .flags = ACK, .seq = 1, .ack = 1);
 	tw_peer_rejects(&r);
 }
@@ -69,7 +69,7 @@ Test(tcp_close, passive_close_close_wait_last_ack)
 	tcp_close(r.st, r.t, r.now);
 	expect_flags(&r, FIN | ACK);
 	cr_assert_eq(rig_seg.seq, 300u);
-	cr_assert_eq(r.t->state, TCPS_LAST_ACK);
+	cr_assert_eq(r.t->conn->state, TCPS_LAST_ACK);
 	peer_sends(&r, .flags = ACK, .seq = 11, .ack = 301);
 	cr_assert_eq(r.st->tcbs.in_use, 1u);
 	cr_assert_eq(r.st->timewaits.in_use, 0u);
@@ -102,7 +102,7 @@ Test(tcp_close, fin_rides_on_the_last_data)
 	cr_assert(rig_seg.flags & FIN);
 	expect_silence(&r);
 	peer_sends(&r, .flags = ACK, .ack = 1501);
-	cr_assert_eq(r.t->state, TCPS_FIN_WAIT_2);
+	cr_assert_eq(r.t->conn->state, TCPS_FIN_WAIT_2);
 }
 
 Test(tcp_close, lost_fin_is_sent_again)

@@ -66,12 +66,12 @@ Test(tcp_cookie, timestamp_keeps_window_scale_and_sack)
 			cr_assert_eq(rig_seg.o.wscale_ok, ws >= 0);
 			peer_sends(&r, .flags = ACK, .ts_ecr = ts);
 			cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-			cr_assert(r.t->flags & TF_TS);
-			cr_assert_eq(!!(r.t->flags & TF_SACK), sack);
-			cr_assert_eq(!!(r.t->flags & TF_WSCALE), ws >= 0);
-			cr_assert_eq(r.t->snd_wind_shift, ws >= 0 ? ws : 0);
-			cr_assert_eq(r.t->rcv_wind_shift, ws >= 0 ? 7 : 0);
-			cr_assert_eq(r.t->snd_wnd, 65535u << (ws >= 0 ? ws : 0));
+			cr_assert(r.t->conn->flags & TF_TS);
+			cr_assert_eq(!!(r.t->conn->flags & TF_SACK), sack);
+			cr_assert_eq(!!(r.t->conn->flags & TF_WSCALE), ws >= 0);
+			cr_assert_eq(r.t->conn->snd_wind_shift, ws >= 0 ? ws : 0);
+			cr_assert_eq(r.t->conn->rcv_wind_shift, ws >= 0 ? 7 : 0);
+			cr_assert_eq(r.t->conn->snd_wnd, 65535u << (ws >= 0 ? ws : 0));
 		}
 }
 
@@ -88,8 +88,8 @@ Test(tcp_cookie, without_timestamp_only_the_mss_is_kept)
 		cr_assert_not(rig_seg.o.wscale_ok);
 		peer_sends(&r, .flags = ACK);
 		cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-		cr_assert_eq(r.t->peer_mss, kept[i]);
-		cr_assert_eq(r.t->rcv_wind_shift, 0);
+		cr_assert_eq(r.t->conn->peer_mss, kept[i]);
+		cr_assert_eq(r.t->conn->rcv_wind_shift, 0);
 	}
 }
 
@@ -138,7 +138,7 @@ Test(tcp_cookie, listener_that_sent_none_takes_none)
 	struct rig r = rig_cookies();
 
 	syn(&r);
-	r.l->l.overflow_ms = 0;
+	r.l->conn->l.overflow_ms = 0;
 	peer_sends(&r, .flags = ACK);
 	expect_flags(&r, RST);
 	cr_assert_eq(tcp_accept(r.st, r.l, &r.t), -EAGAIN);
@@ -161,10 +161,10 @@ Test(tcp_cookie, full_accept_queue_ignores_the_ack_and_takes_it_later)
 		peer_sends(&r, .flags = ACK);
 		expect_silence(&r);
 	}
-	cr_assert_eq(r.l->l.n_acc, 2u);
+	cr_assert_eq(r.l->conn->l.n_acc, 2u);
 	cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
 	peer_sends(&r, .flags = ACK, .len = 10);
-	cr_assert_eq(r.l->l.n_acc, 2u);
+	cr_assert_eq(r.l->conn->l.n_acc, 2u);
 }
 
 Test(tcp_cookie, bulk_after_a_cookie_handshake)
@@ -186,5 +186,5 @@ Test(tcp_cookie, bulk_after_a_cookie_handshake)
 		while (app_reads_from(p.st[1], s, &got, 1 << 20, p.now) > 0)
 			;
 	}
-	cr_assert_eq(c->snd_wind_shift, 7, "scaled by the shift that the cookie kept");
+	cr_assert_eq(c->conn->snd_wind_shift, 7, "scaled by the shift that the cookie kept");
 }

@@ -102,7 +102,7 @@ Test(tcp_data, receive_in_order_and_delayed_ack)
 {
 	struct rig r = rig_established();
 
-	r.t->quick_acks = 0;
+	r.t->conn->quick_acks = 0;
 	for (uint32_t i = 0; i < 16; i++) { /* quick-ACK phase: each at once */
 		peer_sends(&r, .flags = ACK | PSH, .seq = i * 10, .len = 10);
 		expect_ack(&r, i * 10 + 10);
@@ -187,11 +187,11 @@ Test(tcp_data, random_pieces_in_random_order_make_the_stream)
 		struct rig r = rig_established(.sack = true, .region_mb = 64);
 		uint32_t total = 30000;
 
-		for (unsigned i = 0; i < 4000 && r.t->rcv_nxt != PEER_ISS + 1 + total; i++) {
+		for (unsigned i = 0; i < 4000 && r.t->conn->rcv_nxt != PEER_ISS + 1 + total; i++) {
 			uint32_t seq = (uint32_t)(rnd(&seed) % total), len = 1 + (uint32_t)(rnd(&seed) % 300);
 
 			if (i % 8 == 0)
-				seq = r.t->rcv_nxt - (PEER_ISS + 1);
+				seq = r.t->conn->rcv_nxt - (PEER_ISS + 1);
 			if (seq + len > total)
 				len = total - seq;
 			peer_sends(&r, .flags = ACK, .seq = seq, .len = len);
@@ -208,8 +208,8 @@ Test(tcp_data, window_closes_when_nobody_reads_and_opens_again)
 	struct rig r = rig_established(.rcvbuf = 20000);
 	uint32_t seq = 0;
 
-	while (r.t->rcv_adv != r.t->rcv_nxt) {
-		uint32_t n = r.t->rcv_adv - r.t->rcv_nxt < 1000 ? r.t->rcv_adv - r.t->rcv_nxt : 1000;
+	while (r.t->conn->rcv_adv != r.t->conn->rcv_nxt) {
+		uint32_t n = r.t->conn->rcv_adv - r.t->conn->rcv_nxt < 1000 ? r.t->conn->rcv_adv - r.t->conn->rcv_nxt : 1000;
 
 		peer_sends(&r, .flags = ACK, .seq = seq, .len = n);
 		seq += n;
@@ -404,7 +404,7 @@ Test(tcp_data, tiny_segments_out_of_order_stay_within_the_buffer)
 		peer_sends(&r, .flags = ACK, .seq = 19999 - 2 * i, .len = 1);
 		while (take(&r))
 			;
-		cr_assert_leq(r.t->rcv_mem_bytes, 40000u + 10000 + 20000);
+		cr_assert_leq(r.t->conn->rcv_mem_bytes, 40000u + 10000 + 20000);
 	}
 	cr_assert_gt(r.st->cnt[CNT_TcpExtOfoPruned], 0u, "the farthest made room");
 	peer_sends(&r, .flags = ACK, .seq = 0, .len = 20000);

@@ -108,10 +108,10 @@ Test(tcp_fastopen, right_cookie_makes_a_connection_that_answers_before_the_hands
 	advance(&r, MSEC(50));
 	peer_sends(&r, .flags = ACK, .seq = 200, .ack = 1000);
 	cr_assert_eq(tcp_state(r.t), TCPS_ESTABLISHED);
-	cr_assert_eq(r.l->l.n_tfo, 0u);
+	cr_assert_eq(r.l->conn->l.n_tfo, 0u);
 	cr_assert_eq(tcp_unacked_bytes(r.t), 500u);
 	peer_sends(&r, .flags = ACK, .seq = 200, .ack = 1500);
-	cr_assert_eq(r.t->srtt_us >> 3, 50000u);
+	cr_assert_eq(r.t->conn->srtt_us >> 3, 50000u);
 	tcp_close(r.st, r.t, r.now);
 	expect_flags(&r, FIN | ACK);
 }
@@ -162,14 +162,14 @@ Test(tcp_fastopen, pending_ones_are_limited)
 		while (take(&r))
 			;
 	}
-	cr_assert_eq(r.l->l.n_tfo, 3u);
-	cr_assert_eq(r.l->l.n_acc, 3u);
+	cr_assert_eq(r.l->conn->l.n_tfo, 3u);
+	cr_assert_eq(r.l->conn->l.n_acc, 3u);
 	cr_assert_eq(r.st->requests.in_use, 2u);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPFastOpenListenOverflow], 2u);
 	advance(&r, SEC(200)); /* nobody answers: they time out, whether accepted or not */
 	while (take(&r))
 		;
-	cr_assert_eq(r.l->l.n_tfo, 0u);
+	cr_assert_eq(r.l->conn->l.n_tfo, 0u);
 }
 
 Test(tcp_fastopen, lost_syn_ack_is_sent_again_by_timer_and_by_a_second_syn)
@@ -209,7 +209,7 @@ Test(tcp_fastopen, reset_ends_it)
 	peer_sends(&r, .flags = RST | ACK, .seq = 100);
 	cr_assert_eq(tcp_state(r.t), TCPS_CLOSED);
 	cr_assert_eq(tcp_error_take(r.t), ECONNRESET);
-	cr_assert_eq(r.l->l.n_tfo, 0u);
+	cr_assert_eq(r.l->conn->l.n_tfo, 0u);
 }
 
 /* ---- two stacks ---- */

@@ -17,7 +17,9 @@ static struct tcb *who_listens(struct rig *r, uint16_t port, uint16_t peer_port)
 {
 	struct ipaddr us = US, peer = PEER;
 
-	return tcp_listen_lookup(r->st, &us, port, &peer, peer_port);
+	struct tcp_conn *l = tcp_listen_lookup(r->st, &us, port, &peer, peer_port);
+
+	return l ? l->tcb : NULL;
 }
 
 /* A whole handshake from @port; true if a SYN-ACK came */
@@ -51,7 +53,7 @@ Test(tcp_listen, syn_ack_is_sent_again_with_back_off_then_forgotten)
 	expect_silence(&r);
 	cr_assert_eq(stack_live(r.st), 0u);
 	cr_assert_eq(r.st->requests.in_use, 0u);
-	cr_assert_eq(r.l->l.n_reqs, 0u);
+	cr_assert_eq(r.l->conn->l.n_reqs, 0u);
 }
 
 Test(tcp_listen, repeated_syn_gets_the_same_answer)
@@ -99,11 +101,11 @@ Test(tcp_listen, full_accept_queue_ignores_the_ack_and_takes_it_later)
 	expect_flags(&r, SYN | ACK);
 	iss = rig_seg.abs_seq;
 	cr_assert(handshake(&r, 1002));
-	cr_assert_eq(r.l->l.n_acc, 2u, "backlog + 1, as Linux");
+	cr_assert_eq(r.l->conn->l.n_acc, 2u, "backlog + 1, as Linux");
 	r.iss = iss;
 	r.peer_port = 1003;
 	peer_sends(&r, .flags = ACK);
-	cr_assert_eq(r.l->l.n_acc, 2u);
+	cr_assert_eq(r.l->conn->l.n_acc, 2u);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtListenOverflows], 1u);
 	r.peer_port = 1004;
 	peer_syn(&r, SYN, 0, PORT);
@@ -113,7 +115,7 @@ Test(tcp_listen, full_accept_queue_ignores_the_ack_and_takes_it_later)
 	expect_flags(&r, SYN | ACK);
 	r.peer_port = 1003;
 	peer_sends(&r, .flags = ACK);
-	cr_assert_eq(r.l->l.n_acc, 2u);
+	cr_assert_eq(r.l->conn->l.n_acc, 2u);
 }
 
 Test(tcp_listen, syn_flood_drops_the_oldest_and_serves_the_quick)
@@ -133,7 +135,7 @@ Test(tcp_listen, syn_flood_drops_the_oldest_and_serves_the_quick)
 	}
 	cr_assert_eq(r.st->requests.in_use, 100u);
 	cr_assert(handshake(&r, 1001));
-	cr_assert_eq(r.l->l.n_acc, 1u);
+	cr_assert_eq(r.l->conn->l.n_acc, 1u);
 	advance(&r, SEC(130));
 	while (take(&r))
 		;

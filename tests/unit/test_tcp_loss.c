@@ -19,10 +19,10 @@ static void warm_up(struct rig *r)
 	app_sends(r, 1000);
 	expect_data(r, 0, 1000);
 	advance(r, MSEC(10));
-	r->t->srtt_us = r->t->min_rtt_us = 0;
+	r->t->conn->srtt_us = r->t->conn->min_rtt_us = 0;
 	peer_sends(r, .flags = ACK, .ack = 1000);
 	expect_silence(r);
-	cr_assert_eq(r->t->min_rtt_us, 10000u);
+	cr_assert_eq(r->t->conn->min_rtt_us, 10000u);
 }
 
 Test(tcp_loss, timeout_backs_off_and_restarts_from_one_segment)
@@ -36,8 +36,8 @@ Test(tcp_loss, timeout_backs_off_and_restarts_from_one_segment)
 	advance(&r, MSEC(70));
 	expect_data(&r, 1000, 1000);
 	expect_silence(&r);
-	cr_assert_eq(r.t->ca_state, TCP_CA_LOSS);
-	cr_assert_eq(r.t->cwnd, 1000u);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_LOSS);
+	cr_assert_eq(r.t->conn->cwnd, 1000u);
 	advance(&r, MSEC(300));
 	expect_silence(&r);
 	advance(&r, MSEC(100));
@@ -47,7 +47,7 @@ Test(tcp_loss, timeout_backs_off_and_restarts_from_one_segment)
 	expect_data(&r, 3000, 1000); /* slow start */
 	expect_silence(&r);
 	peer_sends(&r, .flags = ACK, .ack = 6000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
 	expect_silence(&r);
 }
 
@@ -97,14 +97,14 @@ Test(tcp_loss, third_dupack_retransmits_without_sack)
 	peer_sends(&r, .flags = ACK, .ack = 1000);
 	expect_data(&r, 1000, 1000);
 	expect_silence(&r);
-	cr_assert_eq(r.t->ca_state, TCP_CA_RECOVERY);
-	cr_assert_lt(r.t->ssthresh, 11000u);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_RECOVERY);
+	cr_assert_lt(r.t->conn->ssthresh, 11000u);
 	peer_sends(&r, .flags = ACK, .ack = 4000); /* partial: 4000 is missing too */
 	expect_data(&r, 4000, 1000);
 	expect_silence(&r);
 	peer_sends(&r, .flags = ACK, .ack = 9000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
-	cr_assert_eq(r.t->cwnd, r.t->ssthresh);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
+	cr_assert_eq(r.t->conn->cwnd, r.t->conn->ssthresh);
 	expect_silence(&r);
 }
 
@@ -121,7 +121,7 @@ Test(tcp_loss, window_updates_and_data_are_no_dupacks)
 		while (take(&r))
 			cr_assert_eq(rig_seg.len, 0u);
 	}
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
 }
 
 Test(tcp_loss, sack_fills_exactly_the_holes)
@@ -144,9 +144,9 @@ Test(tcp_loss, sack_fills_exactly_the_holes)
 	peer_sends(&r, .flags = ACK, .ack = 4000, .sack = { { 6000, 11000 } }, .n_sack = 1);
 	expect_silence(&r);
 	peer_sends(&r, .flags = ACK, .ack = 11000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
-	cr_assert_null(r.t->sack);
-	cr_assert_eq(r.t->total_retrans, 3u);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
+	cr_assert_null(r.t->conn->sack);
+	cr_assert_eq(r.t->conn->total_retrans, 3u);
 }
 
 Test(tcp_loss, sacked_data_is_not_sent_again_after_a_timeout)
@@ -200,7 +200,7 @@ Test(tcp_loss, lost_retransmission_is_found_without_a_timeout)
 	while (take(&r))
 		;
 	for (uint32_t e = 6000; e <= 21000; e += 1000) {
-		if (seq_gt(e + r.iss + 1, r.t->snd_nxt))
+		if (seq_gt(e + r.iss + 1, r.t->conn->snd_nxt))
 			break;
 		peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 2000, e } }, .n_sack = 1);
 		while (take(&r))
@@ -226,20 +226,20 @@ Test(tcp_loss, eifel_undoes_a_needless_retransmission)
 		ts[i] = rig_seg.o.ts_val;
 		cr_assert_eq(rig_seg.len, 988u);
 	}
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	advance(&r, MSEC(5));
 	for (uint32_t i = 2; i < 6; i++)
 		peer_sends(&r, .flags = ACK, .ack = 1000, .ts_ecr = ts[0], .sack = { { 1988, 1000 + i * 988 } }, .n_sack = 1);
 	cr_assert(take(&r));
 	cr_assert_eq(rig_seg.seq, 1000u);
-	cr_assert_eq(r.t->ca_state, TCP_CA_RECOVERY);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_RECOVERY);
 	while (take(&r))
 		;
 	/* the original arrives after all, late: the echo is older than the retransmission */
 	peer_sends(&r, .flags = ACK, .ack = 1000 + 5 * 988, .ts_ecr = ts[0]);
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
-	cr_assert_geq(r.t->cwnd, cwnd);
-	cr_assert_gt(r.t->reordering, 3u);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
+	cr_assert_geq(r.t->conn->cwnd, cwnd);
+	cr_assert_gt(r.t->conn->reordering, 3u);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPPartialUndo], 1u);
 }
 
@@ -250,9 +250,9 @@ Test(tcp_loss, impossible_sacks_are_ignored)
 	warm_up(&r);
 	send_segs(&r, 3);
 	peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 2000, 90000 }, { 3000, 2000 }, { 5000, 6000 } }, .n_sack = 3);
-	cr_assert_null(r.t->sack);
+	cr_assert_null(r.t->conn->sack);
 	peer_sends(&r, .flags = ACK, .ack = 90000);
-	cr_assert_eq(r.t->snd_una, r.iss + 1 + 1000);
+	cr_assert_eq(r.t->conn->snd_una, r.iss + 1 + 1000);
 	expect_ack(&r, 0);
 }
 
@@ -263,7 +263,7 @@ Test(tcp_loss, sack_flood_stays_bounded_and_right)
 
 	r.peer_wnd = 60000;
 	peer_sends(&r, .flags = ACK);
-	r.t->cwnd = 4 << 20; /* as if grown */
+	r.t->conn->cwnd = 4 << 20; /* as if grown */
 	tcp_opts(r.t)->sndbuf_bytes = 8 << 20;
 	tcp_opts(r.t)->sndbuf_locked = 1;
 	while (r.sent < 3u << 20)
@@ -280,10 +280,10 @@ Test(tcp_loss, sack_flood_stays_bounded_and_right)
 	}
 	while (take(&r))
 		;
-	cr_assert_leq(r.t->sacked_bytes, 20000u);
+	cr_assert_leq(r.t->conn->sacked_bytes, 20000u);
 	peer_sends(&r, .flags = ACK, .ack = 3u << 20);
-	cr_assert_null(r.t->sack);
-	cr_assert_eq(r.t->sacked_bytes, 0u);
+	cr_assert_null(r.t->conn->sack);
+	cr_assert_eq(r.t->conn->sacked_bytes, 0u);
 }
 
 Test(tcp_loss, slow_start_doubles_and_cubic_grows_less_after_loss)
@@ -292,40 +292,40 @@ Test(tcp_loss, slow_start_doubles_and_cubic_grows_less_after_loss)
 	uint32_t una = 0, before;
 
 	warm_up(&r);
-	r.t->cwnd = 10000;
+	r.t->conn->cwnd = 10000;
 	for (int round = 0; round < 3; round++) {
-		before = r.t->cwnd;
+		before = r.t->conn->cwnd;
 		while (app_sends(&r, 100000) > 0)
 			;
 		while (take(&r))
 			;
 		advance(&r, MSEC(10));
-		una = r.t->snd_nxt - r.iss - 1;
+		una = r.t->conn->snd_nxt - r.iss - 1;
 		peer_sends(&r, .flags = ACK, .ack = una);
-		cr_assert_eq(r.t->cwnd, 2 * before);
+		cr_assert_eq(r.t->conn->cwnd, 2 * before);
 	}
 	while (app_sends(&r, 100000) > 0)
 		;
 	while (take(&r))
 		;
-	before = r.t->cwnd;
+	before = r.t->conn->cwnd;
 	for (uint32_t i = 2; i < 6; i++)
 		peer_sends(&r, .flags = ACK, .ack = una, .sack = { { una + 1000, una + i * 1000 } }, .n_sack = 1);
-	cr_assert_leq(r.t->ssthresh, before * 7 / 10 + 100);
-	cr_assert_geq(r.t->ssthresh, before * 7 / 10 - 1000);
+	cr_assert_leq(r.t->conn->ssthresh, before * 7 / 10 + 100);
+	cr_assert_geq(r.t->conn->ssthresh, before * 7 / 10 - 1000);
 	while (take(&r))
 		;
-	una = r.t->snd_nxt - r.iss - 1;
+	una = r.t->conn->snd_nxt - r.iss - 1;
 	peer_sends(&r, .flags = ACK, .ack = una);
-	before = r.t->cwnd;
+	before = r.t->conn->cwnd;
 	while (app_sends(&r, 100000) > 0)
 		;
 	while (take(&r))
 		;
 	advance(&r, MSEC(10));
-	una = r.t->snd_nxt - r.iss - 1;
+	una = r.t->conn->snd_nxt - r.iss - 1;
 	peer_sends(&r, .flags = ACK, .ack = una);
-	cr_assert_leq(r.t->cwnd, before + 2000, "congestion avoidance");
+	cr_assert_leq(r.t->conn->cwnd, before + 2000, "congestion avoidance");
 }
 
 Test(tcp_loss, path_mtu_shrinks_and_data_goes_again_in_smaller_pieces)
@@ -344,7 +344,7 @@ Test(tcp_loss, path_mtu_shrinks_and_data_goes_again_in_smaller_pieces)
 	expect_data(&r, 960, 500);
 	e.mtu = 68;
 	tcp_icmp_error(r.st, &e, r.now);
-	cr_assert_eq(r.t->snd_mss, 512u, "not below 552 octets");
+	cr_assert_eq(r.t->conn->snd_mss, 512u, "not below 552 octets");
 }
 
 /* ---- RACK-TLP (RFC 8985) ---- */
@@ -362,7 +362,7 @@ Test(tcp_rack, one_sack_and_a_quarter_of_the_round_trip_is_enough)
 	expect_silence(&r);
 	advance(&r, 200);
 	expect_data(&r, 1000, 1000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_RECOVERY);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_RECOVERY);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPSackRecovery], 1u);
 }
 
@@ -373,14 +373,14 @@ Test(tcp_rack, late_segment_within_the_window_is_not_lost)
 
 	warm_up(&r);
 	send_segs(&r, 2);
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	advance(&r, MSEC(10));
 	peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 2000, 3000 } }, .n_sack = 1);
 	advance(&r, MSEC(2));
 	peer_sends(&r, .flags = ACK, .ack = 3000);
 	advance(&r, MSEC(500));
 	expect_silence(&r);
-	cr_assert_geq(r.t->cwnd, cwnd);
+	cr_assert_geq(r.t->conn->cwnd, cwnd);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPSACKReorder], 1u);
 	/* once order is known to be bad, three SACKed segments do not shorten the wait */
 	send_segs(&r, 5);
@@ -412,10 +412,10 @@ Test(tcp_rack, needless_retransmissions_widen_the_window)
 		peer_sends(&r, .flags = ACK, .ack = una + 5000);
 		advance(&r, MSEC(9)); /* the second copy */
 		if (round == 0)
-			r.t->reord_seen = 1; /* D-SACKs count once order is known to be bad */
+			r.t->conn->reord_seen = 1; /* D-SACKs count once order is known to be bad */
 		peer_sends(&r, .flags = ACK, .ack = una + 5000, .sack = { { una, una + 1000 } }, .n_sack = 1);
 		cr_assert_eq(r.st->cnt[CNT_TcpExtTCPDSACKUndo], round + 1);
-		cr_assert_eq(r.t->reo_mult, round + 2u);
+		cr_assert_eq(r.t->conn->reo_mult, round + 2u);
 	}
 }
 
@@ -448,7 +448,7 @@ Test(tcp_rack, many_holes_are_each_sent_once)
 	uint32_t n = 0;
 
 	warm_up(&r);
-	r.t->cwnd = 4 << 20;
+	r.t->conn->cwnd = 4 << 20;
 	tcp_opts(r.t)->sndbuf_bytes = 8 << 20;
 	tcp_opts(r.t)->sndbuf_locked = 1;
 	for (int i = 0; i < 2000; i++) {
@@ -473,9 +473,9 @@ Test(tcp_rack, many_holes_are_each_sent_once)
 	}
 	cr_assert_geq(n, 300u); /* PRR halves what leaves at most */
 	peer_sends(&r, .flags = ACK, .ack = 2001000);
-	cr_assert_null(r.t->txlog);
-	cr_assert_null(r.t->rxlog);
-	cr_assert_eq(r.t->rexmt_bytes, 0u);
+	cr_assert_null(r.t->conn->txlog);
+	cr_assert_null(r.t->conn->rxlog);
+	cr_assert_eq(r.t->conn->rexmt_bytes, 0u);
 	expect_silence(&r);
 	expect_all_free(&r);
 }
@@ -485,7 +485,7 @@ Test(tcp_rack, logs_survive_want_of_memory)
 	struct rig r = rig_established(.sack = true);
 
 	warm_up(&r);
-	r.t->cwnd = 20000;
+	r.t->conn->cwnd = 20000;
 	for (int i = 0; i < 12; i++) {
 		app_sends(&r, 1000);
 		if (i == 2)
@@ -505,9 +505,9 @@ Test(tcp_rack, logs_survive_want_of_memory)
 			;
 	}
 	r.st->pools.limit_bytes = UINT64_MAX / 2;
-	peer_sends(&r, .flags = ACK, .ack = r.t->snd_nxt - r.iss - 1);
-	cr_assert_eq(r.t->rexmt_bytes, 0u);
-	cr_assert_eq(r.t->rx_n, 0u);
+	peer_sends(&r, .flags = ACK, .ack = r.t->conn->snd_nxt - r.iss - 1);
+	cr_assert_eq(r.t->conn->rexmt_bytes, 0u);
+	cr_assert_eq(r.t->conn->rx_n, 0u);
 	expect_all_free(&r);
 }
 
@@ -518,20 +518,20 @@ Test(tcp_tlp, tail_is_probed_after_two_round_trips)
 
 	warm_up(&r);
 	send_segs(&r, 4);
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	advance(&r, MSEC(21));
 	expect_silence(&r);
 	advance(&r, MSEC(2));
 	expect_data(&r, 4000, 1000); /* the last */
 	expect_silence(&r);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPLossProbes], 1u);
-	cr_assert_eq(r.t->cwnd, cwnd);
+	cr_assert_eq(r.t->conn->cwnd, cwnd);
 	/* all four were lost: the probe's SACK shows three */
 	advance(&r, MSEC(10));
 	peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 4000, 5000 } }, .n_sack = 1);
 	advance(&r, MSEC(3));
 	expect_data(&r, 1000, 1000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_RECOVERY);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_RECOVERY);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPTimeouts], 0u);
 }
 
@@ -540,7 +540,7 @@ Test(tcp_tlp, probe_is_new_data_where_there_is_some)
 	struct rig r = rig_established(.sack = true);
 
 	warm_up(&r);
-	r.t->cwnd = 4000;
+	r.t->conn->cwnd = 4000;
 	app_sends(&r, 10000);
 	for (int i = 0; i < 4; i++)
 		expect_data(&r, 1000 + (uint32_t)i * 1000, 1000);
@@ -550,7 +550,7 @@ Test(tcp_tlp, probe_is_new_data_where_there_is_some)
 	expect_silence(&r);
 	advance(&r, MSEC(100));
 	expect_silence(&r); /* one probe for a tail */
-	cr_assert_eq(r.t->total_retrans, 0u);
+	cr_assert_eq(r.t->conn->total_retrans, 0u);
 }
 
 Test(tcp_tlp, lone_segment_waits_for_a_delayed_acknowledgment)
@@ -564,10 +564,10 @@ Test(tcp_tlp, lone_segment_waits_for_a_delayed_acknowledgment)
 	advance(&r, MSEC(50));
 	expect_data(&r, 1000, 1000);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPLossProbes], 1u, "RTO came first, and probed");
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
 	advance(&r, MSEC(300));
 	expect_data(&r, 1000, 1000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_LOSS, "the probe was not answered");
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_LOSS, "the probe was not answered");
 }
 
 Test(tcp_tlp, peer_that_acknowledges_each_segment_is_probed_sooner)
@@ -596,7 +596,7 @@ Test(tcp_tlp, repaired_loss_costs_one_reduction_and_a_duplicate_none)
 		expect_data(&r, 4000, 1000);
 		advance(&r, MSEC(10));
 		peer_sends(&r, .flags = ACK, .ack = 5000);
-		cwnd = r.t->cwnd;
+		cwnd = r.t->conn->cwnd;
 		if (dup)
 			peer_sends(&r, .flags = ACK, .ack = 5000, .sack = { { 4000, 5000 } }, .n_sack = 1);
 		send_segs(&r, 1);
@@ -604,9 +604,9 @@ Test(tcp_tlp, repaired_loss_costs_one_reduction_and_a_duplicate_none)
 		peer_sends(&r, .flags = ACK, .ack = 6000);
 		cr_assert_eq(r.st->cnt[CNT_TcpExtTCPLossProbeRecovery], dup ? 0u : 1u);
 		if (dup)
-			cr_assert_geq(r.t->cwnd, cwnd);
+			cr_assert_geq(r.t->conn->cwnd, cwnd);
 		else
-			cr_assert_lt(r.t->cwnd, cwnd);
+			cr_assert_lt(r.t->conn->cwnd, cwnd);
 	}
 }
 
@@ -619,13 +619,13 @@ Test(tcp_undo, frto_new_data_instead_of_retransmissions_then_spurious)
 
 	warm_up(&r);
 	send_segs(&r, 6);
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	app_sends(&r, 10000);
 	while (take(&r))
 		;
 	advance(&r, MSEC(300));
 	expect_data(&r, 1000, 1000);
-	cr_assert_eq(r.t->ca_state, TCP_CA_LOSS);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_LOSS);
 	peer_sends(&r, .flags = ACK, .ack = 2000); /* of the original or of the copy? */
 	cr_assert(take(&r));
 	cr_assert_geq(rig_seg.seq, 11000u, "new data, not %u", rig_seg.seq);
@@ -634,8 +634,8 @@ Test(tcp_undo, frto_new_data_instead_of_retransmissions_then_spurious)
 	peer_sends(&r, .flags = ACK, .ack = 3000); /* of what was sent once */
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPSpuriousRTOs], 1u);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPLossUndo], 1u);
-	cr_assert_eq(r.t->ca_state, TCP_CA_OPEN);
-	cr_assert_geq(r.t->cwnd, cwnd);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_OPEN);
+	cr_assert_geq(r.t->conn->cwnd, cwnd);
 	while (take(&r))
 		cr_assert_geq(rig_seg.seq, 11000u);
 }
@@ -657,7 +657,7 @@ Test(tcp_undo, frto_real_loss_goes_on_conventionally)
 	peer_sends(&r, .flags = ACK, .ack = 2000); /* duplicate: new data arrived, old did not */
 	cr_assert(take(&r));
 	cr_assert_eq(rig_seg.seq, 2000u);
-	cr_assert_eq(r.t->ca_state, TCP_CA_LOSS);
+	cr_assert_eq(r.t->conn->ca_state, TCP_CA_LOSS);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPSpuriousRTOs], 0u);
 }
 
@@ -668,19 +668,19 @@ Test(tcp_undo, dsack_of_all_that_was_sent_again_undoes_after_recovery)
 
 	warm_up(&r);
 	send_segs(&r, 6);
-	cwnd = r.t->cwnd;
-	ssthresh = r.t->ssthresh;
+	cwnd = r.t->conn->cwnd;
+	ssthresh = r.t->conn->ssthresh;
 	advance(&r, MSEC(10));
 	peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 3000, 7000 } }, .n_sack = 1);
 	expect_data(&r, 1000, 1000);
 	expect_data(&r, 2000, 1000);
 	peer_sends(&r, .flags = ACK, .ack = 7000);
-	cr_assert_lt(r.t->cwnd, cwnd);
+	cr_assert_lt(r.t->conn->cwnd, cwnd);
 	peer_sends(&r, .flags = ACK, .ack = 7000, .sack = { { 1000, 2000 } }, .n_sack = 1);
-	cr_assert_lt(r.t->cwnd, cwnd, "one of two");
+	cr_assert_lt(r.t->conn->cwnd, cwnd, "one of two");
 	peer_sends(&r, .flags = ACK, .ack = 7000, .sack = { { 2000, 3000 } }, .n_sack = 1);
-	cr_assert_geq(r.t->cwnd, cwnd);
-	cr_assert_eq(r.t->ssthresh, ssthresh);
+	cr_assert_geq(r.t->conn->cwnd, cwnd);
+	cr_assert_eq(r.t->conn->ssthresh, ssthresh);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPDSACKUndo], 1u);
 }
 
@@ -691,7 +691,7 @@ Test(tcp_undo, dsack_of_what_was_not_sent_again_undoes_nothing)
 
 	warm_up(&r);
 	send_segs(&r, 6);
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	advance(&r, MSEC(10));
 	peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 3000, 7000 } }, .n_sack = 1);
 	expect_data(&r, 1000, 1000);
@@ -699,7 +699,7 @@ Test(tcp_undo, dsack_of_what_was_not_sent_again_undoes_nothing)
 	peer_sends(&r, .flags = ACK, .ack = 7000);
 	for (int i = 0; i < 4; i++)
 		peer_sends(&r, .flags = ACK, .ack = 7000, .sack = { { 0, 1000 } }, .n_sack = 1);
-	cr_assert_lt(r.t->cwnd, cwnd);
+	cr_assert_lt(r.t->conn->cwnd, cwnd);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtTCPDSACKUndo], 0u);
 }
 
@@ -711,7 +711,7 @@ Test(tcp_loss, limited_transmit_lets_new_data_go_on_each_of_two_dupacks)
 		struct rig r = rig_established(.sack = sack);
 
 		warm_up(&r);
-		r.t->cwnd = 4000;
+		r.t->conn->cwnd = 4000;
 		app_sends(&r, 10000);
 		for (uint32_t i = 1; i < 5; i++)
 			expect_data(&r, i * 1000, 1000);
@@ -721,7 +721,7 @@ Test(tcp_loss, limited_transmit_lets_new_data_go_on_each_of_two_dupacks)
 			expect_data(&r, 5000 + i * 1000, 1000);
 			expect_silence(&r);
 		}
-		cr_assert_eq(r.t->cwnd, 4000u);
+		cr_assert_eq(r.t->conn->cwnd, 4000u);
 	}
 }
 
@@ -731,17 +731,17 @@ Test(tcp_loss, karn_no_sample_from_what_was_sent_twice)
 	uint32_t srtt;
 
 	warm_up(&r);
-	srtt = r.t->srtt_us;
+	srtt = r.t->conn->srtt_us;
 	send_segs(&r, 1);
 	advance(&r, MSEC(230));
 	expect_data(&r, 1000, 1000);
 	peer_sends(&r, .flags = ACK, .ack = 2000);
-	cr_assert_eq(r.t->srtt_us, srtt);
-	cr_assert_eq(r.t->backoff, 1u, "RFC 6298 5.7: until there is a sample");
+	cr_assert_eq(r.t->conn->srtt_us, srtt);
+	cr_assert_eq(r.t->conn->backoff, 1u, "RFC 6298 5.7: until there is a sample");
 	send_segs(&r, 1);
 	advance(&r, MSEC(10));
 	peer_sends(&r, .flags = ACK, .ack = 3000);
-	cr_assert_eq(r.t->backoff, 0u);
+	cr_assert_eq(r.t->conn->backoff, 0u);
 }
 
 Test(tcp_loss, rto_lies_between_200_ms_and_120_s)
@@ -749,12 +749,12 @@ Test(tcp_loss, rto_lies_between_200_ms_and_120_s)
 	struct rig r = rig_established();
 
 	warm_up(&r);
-	cr_assert_geq(r.t->rto_us, TCP_RTO_MIN_US);
+	cr_assert_geq(r.t->conn->rto_us, TCP_RTO_MIN_US);
 	send_segs(&r, 1);
 	for (int i = 0; i < 13; i++) {
-		usec_t at = r.t->deadline[TCPT_REXMT];
+		usec_t at = r.t->conn->deadline[TCPT_REXMT];
 
-		usec_t rto = i < 10 ? (usec_t)r.t->rto_us << i : TCP_RTO_MAX_US;
+		usec_t rto = i < 10 ? (usec_t)r.t->conn->rto_us << i : TCP_RTO_MAX_US;
 
 		cr_assert_leq(at - r.now, rto);
 		cr_assert_geq(at - r.now, rto - MSEC(20));
@@ -770,21 +770,21 @@ Test(tcp_loss, prr_sends_in_proportion_to_what_is_delivered)
 	uint32_t sent = 0, flight, ssthresh;
 
 	warm_up(&r);
-	r.t->cwnd = 100000;
+	r.t->conn->cwnd = 100000;
 	tcp_opts(r.t)->sndbuf_bytes = 1 << 20;
 	while (app_sends(&r, 200000) > 0)
 		;
 	while (take(&r))
 		;
-	flight = r.t->snd_nxt - r.t->snd_una;
+	flight = r.t->conn->snd_nxt - r.t->conn->snd_una;
 	advance(&r, MSEC(10));
 	for (uint32_t e = 3000; e <= 1000 + flight; e += 1000) { /* the first is lost */
 		peer_sends(&r, .flags = ACK, .ack = 1000, .sack = { { 2000, e } }, .n_sack = 1);
 		while (take(&r))
-			if (r.t->ca_state == TCP_CA_RECOVERY)
+			if (r.t->conn->ca_state == TCP_CA_RECOVERY)
 				sent += rig_seg.len;
 	}
-	ssthresh = r.t->ssthresh;
+	ssthresh = r.t->conn->ssthresh;
 	cr_assert_eq(ssthresh, 100000u * 717 / 1024);
 	cr_assert_geq(sent, (uint32_t)((uint64_t)(flight - 4000) * ssthresh / flight) - 2000);
 	cr_assert_leq(sent, (uint32_t)((uint64_t)flight * ssthresh / flight) + 2000);

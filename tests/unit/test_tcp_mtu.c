@@ -24,11 +24,11 @@ Test(tcp_mtu, fragmentation_needed_cuts_what_is_in_flight_and_sends_it_again)
 	cr_assert_eq(app_sends(&r, 2920), 2920);
 	expect_data(&r, 0, 1460);
 	expect_data(&r, 1460, 1460);
-	cwnd = r.t->cwnd;
+	cwnd = r.t->conn->cwnd;
 	frag_needed(&r, 1000, 1500, 0);
 	expect_data(&r, 0, 960);
-	cr_assert_eq(r.t->snd_mss, 960u);
-	cr_assert_geq(r.t->cwnd, cwnd - 1460, "it is no congestion");
+	cr_assert_eq(r.t->conn->snd_mss, 960u);
+	cr_assert_geq(r.t->conn->cwnd, cwnd - 1460, "it is no congestion");
 	peer_sends(&r, .flags = ACK, .ack = 960);
 	expect_data(&r, 960, 960);
 	expect_data(&r, 1920, 960);
@@ -57,7 +57,7 @@ Test(tcp_mtu, destination_is_remembered_for_the_next_connection_and_forgotten_af
 	r.iss = rig_seg.abs_seq;
 	peer_sends(&r, .flags = ACK);
 	cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-	cr_assert_eq(r.t->snd_mss, 960u);
+	cr_assert_eq(r.t->conn->snd_mss, 960u);
 	r.sent = 0;
 	cr_assert_eq(app_sends(&r, 960), 960);
 	expect_data(&r, 0, 960);
@@ -110,9 +110,9 @@ Test(tcp_mtu, what_cannot_be_true_is_not_believed)
 	frag_needed(&r, 1500, 1600, 0); /* not smaller than what we know */
 	frag_needed(&r, 9000, 9100, 0);
 	expect_silence(&r);
-	cr_assert_eq(r.t->snd_mss, 1460u);
+	cr_assert_eq(r.t->conn->snd_mss, 1460u);
 	frag_needed(&r, 68, 1500, 0);
-	cr_assert_eq(r.t->snd_mss, 512u, "no less than 552 octets, as Linux's min_pmtu");
+	cr_assert_eq(r.t->conn->snd_mss, 512u, "no less than 552 octets, as Linux's min_pmtu");
 	expect_data(&r, 0, 512);
 }
 
@@ -123,7 +123,7 @@ Test(tcp_mtu, router_that_names_no_mtu)
 	app_sends(&r, 1460);
 	expect_data(&r, 0, 1460);
 	frag_needed(&r, 0, 1500, 0);
-	cr_assert_eq(r.t->snd_mss, 1452u, "the next plateau of RFC 1191 7.1");
+	cr_assert_eq(r.t->conn->snd_mss, 1452u, "the next plateau of RFC 1191 7.1");
 	expect_data(&r, 0, 1452);
 }
 
@@ -206,12 +206,12 @@ Test(tcp_mtu, black_hole_is_passed_and_its_size_found)
 		t = transfer(&p, c, s, &sent, &got, 100000);
 		cr_assert_leq(t, SEC(60));
 		for (int k = 0; k < 100; k++) {
-			c->cwnd = 32 * c->snd_mss; /* a failed probe makes it small; that is not the subject */
+			c->conn->cwnd = 32 * c->conn->snd_mss; /* a failed probe makes it small; that is not the subject */
 			transfer(&p, c, s, &sent, &got, 50000);
 		}
 		cr_assert_geq(p.st[0]->cnt[CNT_TcpExtTCPMTUBlackHole], 1u);
-		cr_assert_leq(c->pmtu_bytes, holes[i]);
-		cr_assert_gt(c->pmtu_bytes + 8, holes[i], "%u octets of %u", c->pmtu_bytes, holes[i]);
+		cr_assert_leq(c->conn->pmtu_bytes, holes[i]);
+		cr_assert_gt(c->conn->pmtu_bytes + 8, holes[i], "%u octets of %u", c->conn->pmtu_bytes, holes[i]);
 		cr_assert_geq(p.st[0]->cnt[CNT_TcpExtTCPMTUPFail], 1u);
 	}
 }
@@ -228,14 +228,14 @@ Test(tcp_mtu, outage_that_was_no_black_hole_costs_no_size)
 	p.lose = swallow;
 	app_sends_flags(p.st[0], c, &sent, 60000, 0, p.now);
 	pair_advance(&p, SEC(10));
-	cr_assert_neq(c->pmtu_bytes, 0);
+	cr_assert_neq(c->conn->pmtu_bytes, 0);
 	p.lose = NULL;
 	pair_advance(&p, SEC(20));
 	while (app_reads_from(p.st[1], s, &got, 1 << 20, p.now) > 0)
 		;
 	transfer(&p, c, s, &sent, &got, 1000000);
-	cr_assert_eq(c->pmtu_bytes, 0);
-	cr_assert_eq(c->snd_mss, 1448u);
+	cr_assert_eq(c->conn->pmtu_bytes, 0);
+	cr_assert_eq(c->conn->snd_mss, 1448u);
 	cr_assert_eq(p.st[0]->cnt[CNT_TcpExtTCPMTUPSuccess], 1u);
 }
 
@@ -254,6 +254,6 @@ Test(tcp_mtu, probing_can_be_switched_off)
 	p.lose = swallow;
 	app_sends_flags(p.st[0], c, &sent, 60000, 0, p.now);
 	pair_advance(&p, SEC(30));
-	cr_assert_eq(c->pmtu_bytes, 0);
-	cr_assert_eq(c->snd_una, c->iss + 1);
+	cr_assert_eq(c->conn->pmtu_bytes, 0);
+	cr_assert_eq(c->conn->snd_una, c->conn->iss + 1);
 }

@@ -49,9 +49,9 @@ Test(tcp_open, syn_sent_syn_ack_establishes)
 	expect_ack(&r, 0);
 	cr_assert_eq(tcp_state(r.t), TCPS_ESTABLISHED);
 	cr_assert_eq(events(&r, r.t) & TCP_EV_OUT, TCP_EV_OUT);
-	cr_assert_eq(r.t->snd_mss, 1000 - 12);
-	cr_assert_eq(r.t->snd_wind_shift, 7);
-	cr_assert_eq(r.t->snd_wnd, 65535u, "the window of a SYN is not scaled");
+	cr_assert_eq(r.t->conn->snd_mss, 1000 - 12);
+	cr_assert_eq(r.t->conn->snd_wind_shift, 7);
+	cr_assert_eq(r.t->conn->snd_wnd, 65535u, "the window of a SYN is not scaled");
 }
 
 Test(tcp_open, syn_sent_syn_is_sent_again_1_2_4_seconds_then_timed_out)

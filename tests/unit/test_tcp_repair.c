@@ -69,13 +69,13 @@ Test(tcp_repair, listener_request_queue_and_time_wait_come_back)
 	stack_repair(r.st, 0, r.now);
 	stack_touch_clear(r.st);
 	expect_silence(&r);
-	cr_assert_eq(r.l->l.n_acc, 1u);
-	cr_assert_eq(r.l->l.n_reqs, 1u);
+	cr_assert_eq(r.l->conn->l.n_acc, 1u);
+	cr_assert_eq(r.l->conn->l.n_reqs, 1u);
 	cr_assert_eq(r.st->timewaits.in_use, 1u);
 	cr_assert_eq(stack_live(r.st), 2u);
 	r.iss = iss;
 	peer_sends(&r, .flags = ACK);
-	cr_assert_eq(r.l->l.n_acc, 2u);
+	cr_assert_eq(r.l->conn->l.n_acc, 2u);
 	cr_assert_eq(tcp_accept(r.st, r.l, &t), 0);
 	cr_assert_eq(tcp_accept(r.st, r.l, &t), 0);
 	advance(&r, SEC(61));

@@ -45,7 +45,7 @@ static void wrap_run(int side, bool gso, bool lossy)
 	cr_assert_eq(tcp_connect(p.st[0], t[0], &ep, p.now), -EINPROGRESS);
 	pair_settle(&p);
 	cr_assert_eq(tcp_accept(p.st[1], l, &t[1]), 0);
-	first = t[side]->iss;
+	first = t[side]->conn->iss;
 	cr_assert_gt(first, (uint32_t)-300000);
 	p.lose = lossy ? lose_some : NULL;
 	start = p.now;
@@ -60,7 +60,7 @@ static void wrap_run(int side, bool gso, bool lossy)
 	}
 	cr_assert_eq(got[0], 1500000u);
 	cr_assert_eq(got[1], 1500000u);
-	cr_assert_lt(t[side]->snd_nxt, first, "it did wrap");
+	cr_assert_lt(t[side]->conn->snd_nxt, first, "it did wrap");
 	tcp_close(p.st[0], t[0], p.now);
 	tcp_close(p.st[1], t[1], p.now);
 	p.lose = NULL;
@@ -77,19 +77,19 @@ Test(tcp_robust, sequence_numbers_wrap_in_bulk)
 Test(tcp_robust, urgent_pointer_across_the_wrap)
 {
 	struct rig r = rig_established();
-	uint32_t shift = (uint32_t)-20 - r.t->rcv_nxt;
-	struct tcp_seg s = { .flags = TH_ACK | TH_URG, .urg = 31, .len = 40, .wnd = 1000, .ack = r.t->snd_nxt };
+	uint32_t shift = (uint32_t)-20 - r.t->conn->rcv_nxt;
+	struct tcp_seg s = { .flags = TH_ACK | TH_URG, .urg = 31, .len = 40, .wnd = 1000, .ack = r.t->conn->snd_nxt };
 	uint8_t data[40], octet;
 
-	r.t->rcv_nxt += shift;
-	r.t->rcv_adv += shift;
-	r.t->rcv_wup += shift;
-	r.t->copied_seq += shift;
+	r.t->conn->rcv_nxt += shift;
+	r.t->conn->rcv_adv += shift;
+	r.t->conn->rcv_wup += shift;
+	r.t->conn->copied_seq += shift;
 	for (int i = 0; i < 40; i++)
 		data[i] = (uint8_t)(100 + i);
-	s.seq = r.t->rcv_nxt;
+	s.seq = r.t->conn->rcv_nxt;
 	s.data = data;
-	tcp_segment(r.st, r.t, &s, r.now);
+	tcp_segment(r.st, r.t->conn, &s, r.now);
 	cr_assert_eq(tcp_recv_oob(r.st, r.t, false, &octet), 1);
 	cr_assert_eq(octet, 130);
 	cr_assert_eq(tcp_readable_bytes(r.t), 30u);
@@ -101,7 +101,7 @@ Test(tcp_robust, paws_timestamp_wraps)
 {
 	struct rig r = rig_established(.ts = true);
 
-	r.t->ts_recent = 0xfffffff0u;
+	r.t->conn->ts_recent = 0xfffffff0u;
 	peer_sends(&r, .flags = ACK, .seq = 0, .len = 10, .ts_val = 0xfffffffau);
 	expect_ack(&r, 10);
 	peer_sends(&r, .flags = ACK, .seq = 10, .len = 10, .ts_val = 5);
@@ -109,7 +109,7 @@ Test(tcp_robust, paws_timestamp_wraps)
 	peer_sends(&r, .flags = ACK, .seq = 20, .len = 10, .ts_val = 0xffffff00u);
 	cr_assert_eq(app_reads(&r, 100), 20);
 	cr_assert_eq(r.st->cnt[CNT_TcpExtPAWSEstab], 1u);
-	cr_assert_eq(r.t->ts_recent, 5u);
+	cr_assert_eq(r.t->conn->ts_recent, 5u);
 }
 
 Test(tcp_robust, paws_is_void_after_24_days_of_silence)
@@ -127,7 +127,7 @@ Test(tcp_robust, paws_is_void_after_24_days_of_silence)
 		;
 	peer_sends(&r, .flags = ACK, .seq = 10, .len = 10, .ts_val = 7000);
 	cr_assert_eq(app_reads(&r, 100), 10);
-	cr_assert_eq(r.t->ts_recent, 7000u);
+	cr_assert_eq(r.t->conn->ts_recent, 7000u);
 }
 
 Test(tcp_robust, paws_does_not_drop_a_reset)
@@ -166,7 +166,7 @@ Test(tcp_robust, window_scale_14_both_ways)
 	r.iss = rig_seg.abs_seq;
 	peer_sends(&r, .flags = ACK, .wnd = 65535);
 	cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-	cr_assert_eq(r.t->snd_wnd, 65535u << 14);
+	cr_assert_eq(r.t->conn->snd_wnd, 65535u << 14);
 	peer_sends(&r, .flags = ACK | PSH, .len = 100);
 	cr_assert(take(&r));
 	cr_assert_eq(rig_seg.wnd, (0x7fffffffu / 2) >> 14, "all of it is offered");
@@ -240,7 +240,7 @@ Test(tcp_robust, syn_with_garbage_options_gets_a_plain_answer)
 		r.iss = rig_seg.abs_seq;
 		peer_sends(&r, .flags = ACK);
 		cr_assert_eq(tcp_accept(r.st, r.l, &r.t), 0);
-		cr_assert_eq(r.t->peer_mss, 536u, "RFC 9293 MUST-15");
+		cr_assert_eq(r.t->conn->peer_mss, 536u, "RFC 9293 MUST-15");
 	}
 }
 

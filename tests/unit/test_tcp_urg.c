@@ -39,7 +39,7 @@ Test(tcp_urg, octet_is_out_of_band_and_reading_stops_at_the_mark)
 	cr_assert_eq(app_reads_from(r.st, r.t, &got, 1000, r.now), 59);
 	cr_assert_not(tcp_at_mark(r.t));
 	cr_assert_eq(app_reads(&r, 1000), -EAGAIN);
-	cr_assert_eq(r.t->copied_seq, r.t->rcv_nxt);
+	cr_assert_eq(r.t->conn->copied_seq, r.t->conn->rcv_nxt);
 }
 
 Test(tcp_urg, inline_octet_is_part_of_the_stream_and_reading_still_stops_before_it)
