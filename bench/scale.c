@@ -7,7 +7,7 @@
  * One stack, CONNECTIONS established by a peer made of frames; then REQUESTS of 100 octets on up to 500 connections all
  * over the table, each read and answered with 200, the answer acknowledged by the next request. Instructions are counted by
  * callgrind around the requests alone (bench/scale.py); nanoseconds by the clock. Memory: slots and cells in use, table
- * and buckets included, before any request.
+ * and buckets included, ten seconds after the last connection was opened.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,9 +134,11 @@ static uint32_t pick(uint32_t i, uint32_t used, uint32_t n)
 
 static uint64_t memory_in_use(void)
 {
+	const struct slab *slabs[] = { &st->tcbs, &st->awake, &st->requests, &st->timewaits, &st->opts_rows };
 	uint64_t sum = st->pools.held_bytes;
 
-	sum += (uint64_t)st->tcbs.in_use * st->tcbs.stride_bytes;
+	for (size_t i = 0; i < sizeof(slabs) / sizeof(slabs[0]); i++)
+		sum += (uint64_t)slabs[i]->in_use * slabs[i]->stride_bytes;
 	sum += (uint64_t)(st->conns.mask + 1 + st->conns.split) * sizeof(void *);
 	return sum;
 }
@@ -166,6 +168,10 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < n; i++)
 		conns[i].seq = 1000 + i * 77;
 	open_all(n);
+	for (int i = 0; i < 100; i++) { /* the idle go to rest */
+		now += MSEC(100);
+		stack_expire(st, now);
+	}
 	bytes = memory_in_use() / n;
 	used = n < 500 ? n : 500;
 	for (uint32_t i = 0; i < 20 * used; i++) /* the slow beginning of each: quick acknowledgments, first samples */

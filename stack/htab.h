@@ -16,7 +16,7 @@ struct hnode {
 	uint32_t hash;
 	uint8_t kind;	/* the owner's, says what container this is part of */
 	uint8_t linked; /* in the table */
-	uint16_t pad;
+	uint16_t own;	/* the owner's */
 };
 
 #define HTAB_SEG0     256u

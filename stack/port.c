@@ -71,12 +71,10 @@ int port_join(struct stack *st, struct port_hold *h, const struct port_key *key)
 	return 0;
 }
 
-void port_release(struct stack *st, struct port_hold *h)
+static void class_leave(struct stack *st, struct port_class *c)
 {
-	struct port_class *c = class_at(st, h->class);
 	uint32_t *link;
 
-	h->class = 0;
 	if (!c || --c->count)
 		return;
 	link = &st->ports.head[c->key.port];
@@ -84,6 +82,19 @@ void port_release(struct stack *st, struct port_hold *h)
 		link = &class_at(st, *link)->next;
 	*link = c->next;
 	slab_free(&st->ports.classes, c);
+}
+
+void port_release(struct stack *st, struct port_hold *h)
+{
+	struct port_class *c = class_at(st, h->class);
+
+	h->class = 0;
+	class_leave(st, c);
+}
+
+void port_leave(struct stack *st, const struct port_key *key)
+{
+	class_leave(st, class_find(st, key));
 }
 
 void port_relabel(struct stack *st, struct port_hold *h, const struct port_key *key)

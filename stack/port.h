@@ -63,6 +63,8 @@ int port_join(struct stack *st, struct port_hold *h, const struct port_key *key)
  */
 void port_relabel(struct stack *st, struct port_hold *h, const struct port_key *key);
 void port_release(struct stack *st, struct port_hold *h); /* fine if it holds none */
+/** port_leave() - for a holder without a struct port_hold: by the key it joined with */
+void port_leave(struct stack *st, const struct port_key *key);
 
 /**
  * port_connect() - chooses a local port for a connection to @to and takes it with PORT_CONNECT

@@ -61,6 +61,8 @@ struct stack {
 	uint32_t n_live;	/* what stack_live() says */
 	struct dnode mem_waiters;	/* tcbs whose writer found no cell */
 	struct dnode tcp_out;	/* tcbs that want to send, in turn */
+	uint32_t tw_first, tw_last;	/* slab indexes of TIME_WAITs, by when they end */
+	struct timer tw_timer;	/* no later than the first of them */
 	uint32_t n_orphans;
 	uint32_t challenge_left;	/* RFC 5961 7, in this second */
 	usec_t challenge_at;

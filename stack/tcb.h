@@ -252,35 +252,43 @@ struct tcp_opts_row {
 	struct tcp_opts o;
 };
 
-/* Handshake of a listener: what SYN and SYN-ACK said, until the third segment comes */
+/*
+ * Handshake of a listener: what SYN and SYN-ACK said, until the third segment comes. node.own is the SYN's window. The
+ * first SYN-ACK left TCP_RTO_INIT_US before timer.at, while timeouts is 0.
+ */
 struct tcp_req {
 	struct hnode node;
 	struct timer timer;
 	struct ipaddr laddr, raddr;
 	uint16_t lport, rport;
-	uint16_t mss, advmss, wnd;
-	uint64_t listener;	/* slab handle */
-	uint32_t iss, rcv_nxt, ts_recent, ts_offset, rcv_wnd;
-	uint32_t ts_cookie;	/* our timestamp in a SYN-ACK with a cookie, 0: the clock's */
-	uint32_t sent_us;	/* SYN-ACK, for the first sample of RTT; 0: sent more than once, no sample */
-	uint32_t oow_at_ms;
-	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
-	uint8_t timeouts, acked, tos, ecn, tfo; /* tfo: the SYN-ACK brings a cookie */
-	struct tcp_req *prev, *next;	/* of the listener, oldest first */
+	uint16_t mss, advmss, rcv_wnd;
+	uint16_t oow_ms;
+	uint32_t listener;	/* slab index; it takes its requests with it */
+	uint32_t iss, rcv_nxt, ts_recent, ts_offset;
+	uint32_t prev, next;	/* slab indexes, of the listener's, oldest first */
+	uint8_t snd_wind_shift : 4, rcv_wind_shift : 4;
+	uint8_t flags;		/* TF_TS | TF_SACK | TF_WSCALE */
+	uint8_t timeouts, tos;
+	uint8_t acked : 1, ecn : 1, tfo : 1; /* tfo: the SYN-ACK brings a cookie */
+	uint8_t no_rtt : 1;	/* SYN-ACK was sent more than once, or when is not known */
 };
+_Static_assert(sizeof(struct tcp_req) + sizeof(struct slab_hdr) <= 128, "half open");
 
-/* 2 MSL after an active close */
+/* 2 MSL after an active close. node.own is the window, as it goes into a header */
 struct tcp_tw {
 	struct hnode node;
-	struct timer timer;
-	struct ipaddr laddr, raddr;
+	uint32_t prev, next;	/* slab indexes: those that end before and after it */
+	uint32_t ends_ms;	/* of the clock's low 32 bits */
 	uint16_t lport, rport;
-	uint32_t snd_nxt, rcv_nxt, rcv_wnd, ts_recent, ts_recent_ms, ts_offset, oow_at_ms;
-	uint8_t flags, rcv_wind_shift, tos, family;
-	uint16_t port_flags;	/* PORT_*, as the socket had them */
+	struct ipaddr laddr, raddr;
+	uint32_t snd_nxt, rcv_nxt, ts_recent, ts_recent_ms;
 	uint32_t uid;
-	struct port_hold port;
+	uint16_t oow_ms;
+	uint8_t tos, flags;	/* TWF_* */
 };
+enum { TWF_REUSEADDR = 1, TWF_REUSEPORT = 2, TWF_V6ONLY = 4, TWF_CONNECT = 8, /* its port's key */
+       TWF_PORT = 16 /* holds it */, TWF_TS = 32 };
+_Static_assert(sizeof(struct tcp_tw) + sizeof(struct slab_hdr) <= 96, "TIME_WAIT");
 
 static inline bool tcp_is_synchronized(const struct tcp_conn *t)
 {

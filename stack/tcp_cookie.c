@@ -80,7 +80,7 @@ void tcp_cookie_answer(struct stack *st, struct tcp_conn *l, struct tcp_req *r, 
 		i--;
 	r->iss = hash1(st, r) + peer_isn + (minute << COOKIE_BITS) + ((hash2(st, r, minute) + i) & COOKIE_MASK);
 	if (r->flags & TF_TS) {
-		r->ts_cookie = ts_with_options(r, now);
+		r->ts_offset += ts_with_options(r, now) - tcp_ts_clock(now);
 	} else {
 		r->flags &= (uint8_t)~(TF_SACK | TF_WSCALE);
 		r->rcv_wind_shift = 0;
@@ -155,11 +155,11 @@ bool tcp_cookie_take(struct stack *st, struct tcp_conn *l, const struct tcp_seg 
 	}
 	CNT(st, TcpExtSyncookiesRecv);
 	r->mss = mss_of[i];
-	r->wnd = s->wnd;
+	r->node.own = s->wnd;
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
-	r->rcv_wnd = space < 65535 ? space : 65535;
+	r->rcv_wnd = (uint16_t)(space < 65535 ? space : 65535);
 	r->tos = l->opts.tos;
 	return true;
 }

@@ -132,6 +132,6 @@ bool tcp_mini_next(const struct stack *st, uint64_t *cursor, struct tcp_mini_vie
 	if (!tw)
 		return false;
 	*v = (struct tcp_mini_view){ .local = { tw->laddr, tw->lport }, .peer = { tw->raddr, tw->rport },
-				     .state = TCPS_TIME_WAIT, .timer_at = tw->timer.at };
+				     .state = TCPS_TIME_WAIT, .timer_at = tcp_tw_ends(st, tw) };
 	return true;
 }

@@ -144,6 +144,17 @@ bool tcp_oow_allowed(uint32_t *at_ms, usec_t now)
 	return true;
 }
 
+/* The same for who has but 16 bits: after a minute of silence it may forbid one answer too many */
+bool tcp_oow_short(uint16_t *at_ms, usec_t now)
+{
+	uint16_t ms = (uint16_t)(tcp_ts_clock(now) | 1);
+
+	if (*at_ms && (uint16_t)(ms - *at_ms) < TCP_OOW_RATE_MS)
+		return false;
+	*at_ms = ms;
+	return true;
+}
+
 static void challenge(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	if (!tcp_oow_allowed(&t->oow_at_ms, now) || !tcp_challenge_allowed(st, now)) {

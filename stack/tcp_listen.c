@@ -16,33 +16,37 @@
 
 static struct tcp_conn *req_listener(struct stack *st, const struct tcp_req *r)
 {
-	const struct tcb *s = slab_get(&st->tcbs, r->listener);
+	const struct tcb *s = slab_at(&st->tcbs, r->listener);
 
-	return s && s->conn && s->conn->state == TCPS_LISTEN ? s->conn : NULL;
+	return s && s->conn && s->conn->state == TCPS_LISTEN && s->conn->lport == r->lport ? s->conn : NULL;
 }
 
-static void req_link(struct tcp_conn *l, struct tcp_req *r)
+static void req_link(struct stack *st, struct tcp_conn *l, struct tcp_req *r)
 {
-	r->next = NULL;
-	r->prev = l->l.req_tail;
-	if (r->prev)
-		r->prev->next = r;
+	struct tcp_req *last = l->l.req_tail;
+
+	r->next = 0;
+	r->prev = last ? slab_index(&st->requests, last) : 0;
+	if (last)
+		last->next = slab_index(&st->requests, r);
 	else
 		l->l.req_head = r;
 	l->l.req_tail = r;
 	l->l.n_reqs++;
 }
 
-static void req_unlink(struct tcp_conn *l, struct tcp_req *r)
+static void req_unlink(struct stack *st, struct tcp_conn *l, struct tcp_req *r)
 {
-	if (r->prev)
-		r->prev->next = r->next;
+	struct tcp_req *prev = slab_at(&st->requests, r->prev), *next = slab_at(&st->requests, r->next);
+
+	if (prev)
+		prev->next = r->next;
 	else
-		l->l.req_head = r->next;
-	if (r->next)
-		r->next->prev = r->prev;
+		l->l.req_head = next;
+	if (next)
+		next->prev = r->prev;
 	else
-		l->l.req_tail = r->prev;
+		l->l.req_tail = prev;
 	l->l.n_reqs--;
 }
 
@@ -51,7 +55,7 @@ void tcp_req_drop(struct stack *st, struct tcp_req *r)
 	struct tcp_conn *l = req_listener(st, r);
 
 	if (l)
-		req_unlink(l, r);
+		req_unlink(st, l, r);
 	htab_remove(&st->conns, &r->node);
 	wheel_cancel(&st->wheel, &r->timer);
 	slab_free(&st->requests, r);
@@ -65,9 +69,10 @@ bool tcp_req_restore(struct stack *st, struct tcp_req *r, usec_t now)
 
 	if (!l)
 		return false;
-	req_link(l, r);
+	req_link(st, l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
 	wheel_set(&st->wheel, &r->timer, now + TCP_RTO_INIT_US);
+	r->no_rtt = 1;
 	st->n_live++;
 	return true;
 }
@@ -87,7 +92,7 @@ static void req_options(struct stack *st, const struct tcp_conn *l, struct tcp_r
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
 	if (l->opts.window_clamp_bytes && l->opts.window_clamp_bytes < space)
 		space = l->opts.window_clamp_bytes;
-	r->rcv_wnd = space < 65535 ? space : 65535;
+	r->rcv_wnd = (uint16_t)(space < 65535 ? space : 65535);
 	/* RFC 3168 6.1.1, and Linux: a SYN that is itself marked did not come from who follows it */
 	r->ecn = st->ctl.tcp_ecn && (s->flags & (TH_ECE | TH_CWR)) == (TH_ECE | TH_CWR) && !(s->tos & IP_ECN_MASK) ? ECN_OK : 0;
 	if (s->o.ts && st->ctl.tcp_timestamps) {
@@ -119,11 +124,10 @@ static void req_fill(struct stack *st, const struct tcp_conn *l, struct tcp_req 
 	r->raddr = ip->src;
 	r->lport = s->dport;
 	r->rport = s->sport;
-	r->wnd = s->wnd;
-	r->listener = slab_handle(&st->tcbs, l->tcb);
+	r->node.own = s->wnd;
+	r->listener = l->index;
 	r->rcv_nxt = s->seq + 1;
 	r->tos = l->opts.tos;
-	r->sent_us = (uint32_t)now;
 	req_options(st, l, r, s, now);
 }
 
@@ -189,7 +193,7 @@ void tcp_listen_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx
 	req_fill(st, l, r, ip, s, now);
 	r->tfo = give_cookie;
 	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
-	req_link(l, r);
+	req_link(st, l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
 	wheel_set(&st->wheel, &r->timer, now + TCP_RTO_INIT_US);
 	st->n_live++;
@@ -306,7 +310,7 @@ static struct tcp_conn *child_open(struct stack *st, struct tcp_conn *l, const s
 	t->snd_wind_shift = r->snd_wind_shift;
 	t->rcv_wind_shift = r->rcv_wind_shift;
 	t->snd_wnd = (uint32_t)s->wnd << r->snd_wind_shift;
-	t->snd_max_wnd = t->snd_wnd > r->wnd ? t->snd_wnd : r->wnd;
+	t->snd_max_wnd = t->snd_wnd > r->node.own ? t->snd_wnd : r->node.own;
 	t->snd_wl1 = s->seq;
 	t->snd_wl2 = s->ack;
 	t->ts_recent = r->ts_recent;
@@ -317,8 +321,8 @@ static struct tcp_conn *child_open(struct stack *st, struct tcp_conn *l, const s
 	t->ecn = r->ecn;
 	t->total_retrans = r->timeouts;
 	t->last_ack = now;
-	if (r->timeouts == 0 && r->sent_us)
-		tcp_rtt_sample(t, (uint32_t)now - r->sent_us);
+	if (r->timeouts == 0 && !r->no_rtt)
+		tcp_rtt_sample(t, (uint32_t)(now + TCP_RTO_INIT_US - r->timer.at));
 	return t;
 }
 
@@ -351,7 +355,7 @@ static void req_complete(struct stack *st, struct tcp_conn *l, struct tcp_req *r
 /* An acknowledgment for a listener: the third segment of a handshake with a cookie? False: it is not, nothing was done */
 static bool cookie_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
-	struct tcp_req r = { .laddr = ip->dst, .raddr = ip->src, .lport = s->dport, .rport = s->sport };
+	struct tcp_req r = { .laddr = ip->dst, .raddr = ip->src, .lport = s->dport, .rport = s->sport, .no_rtt = 1 };
 	struct tcp_conn *t;
 
 	if (s->flags & TH_SYN || !tcp_cookie_take(st, l, s, &r, now))
@@ -386,7 +390,7 @@ static bool tfo_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx
 		return false;
 	}
 	r.iss = tcp_isn(st, &r.laddr, r.lport, &r.raddr, r.rport, now);
-	r.sent_us = 0;
+	r.no_rtt = 1;
 	t = child_open(st, l, &r, s, now);
 	if (!t)
 		return false;
@@ -408,15 +412,15 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 		return;
 	}
 	if (s->flags & TH_SYN && !(s->flags & (TH_ACK | TH_RST)) && s->seq + 1 == r->rcv_nxt && !old_ts) {
-		if (tcp_oow_allowed(&r->oow_at_ms, now)) { /* our answer was lost */
-			r->sent_us = 0; /* Karn: the last ACK may answer either SYN-ACK */
+		if (tcp_oow_short(&r->oow_ms, now)) { /* our answer was lost */
+			r->no_rtt = 1; /* Karn: the last ACK may answer either SYN-ACK */
 			tcp_xmit_synack(st, r, now);
 		}
 		return;
 	}
 	if (old_ts || seq_lt(tcp_seg_end(s), r->rcv_nxt) || seq_gt(s->seq, r->rcv_nxt + r->rcv_wnd)) {
 		drop(st, old_ts ? DROP_TCP_PAWS : DROP_TCP_OUT_OF_WINDOW);
-		if (!(s->flags & TH_RST) && tcp_oow_allowed(&r->oow_at_ms, now))
+		if (!(s->flags & TH_RST) && tcp_oow_short(&r->oow_ms, now))
 			tcp_xmit_req_ack(st, r, now);
 		return;
 	}
@@ -431,7 +435,7 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 	}
 	if (s->flags & TH_SYN || !(s->flags & TH_ACK)) {
 		drop(st, s->flags & TH_SYN ? DROP_TCP_SYN : DROP_TCP_FLAGS);
-		if (s->flags & TH_SYN && tcp_oow_allowed(&r->oow_at_ms, now))
+		if (s->flags & TH_SYN && tcp_oow_short(&r->oow_ms, now))
 			tcp_xmit_req_ack(st, r, now);
 		return;
 	}

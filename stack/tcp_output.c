@@ -377,10 +377,10 @@ void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)
 	struct tx_hdr h = { .seq = r->iss, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, 
 			    .flags = (uint8_t)(TH_SYN | TH_ACK | (r->ecn ? TH_ECE : 0)) };
 
-	h.wnd = (uint16_t)(r->rcv_wnd < 65535 ? r->rcv_wnd : 65535);
+	h.wnd = r->rcv_wnd;
 	h.opt_len = (uint8_t)tcp_opt_put_syn(h.opt, r->advmss, r->flags & TF_SACK, r->flags & TF_TS,
 					     r->flags & TF_WSCALE ? r->rcv_wind_shift : -1,
-					     r->ts_offset + (r->ts_cookie ? r->ts_cookie : tcp_ts_clock(now)), r->ts_recent);
+					     r->ts_offset + tcp_ts_clock(now), r->ts_recent);
 	if (r->tfo && h.opt_len <= TCP_OPTS_MAX - 12) {
 		uint8_t cookie[8];
 
@@ -395,7 +395,7 @@ void tcp_xmit_req_ack(struct stack *st, struct tcp_req *r, usec_t now)
 {
 	struct tx_hdr h = { .seq = r->iss + 1, .ack = r->rcv_nxt, .sport = r->lport, .dport = r->rport, .flags = TH_ACK };
 
-	h.wnd = (uint16_t)(r->rcv_wnd >> r->rcv_wind_shift < 65535 ? r->rcv_wnd >> r->rcv_wind_shift : 65535);
+	h.wnd = (uint16_t)(r->rcv_wnd >> r->rcv_wind_shift);
 	if (r->flags & TF_TS)
 		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, r->ts_offset + tcp_ts_clock(now), r->ts_recent);
 	send_bare(st, &h, &r->laddr, &r->raddr, r->tos, now);
@@ -405,9 +405,10 @@ void tcp_xmit_tw_ack(struct stack *st, struct tcp_tw *tw, usec_t now)
 {
 	struct tx_hdr h = { .seq = tw->snd_nxt, .ack = tw->rcv_nxt, .sport = tw->lport, .dport = tw->rport, .flags = TH_ACK };
 
-	h.wnd = (uint16_t)(tw->rcv_wnd >> tw->rcv_wind_shift < 65535 ? tw->rcv_wnd >> tw->rcv_wind_shift : 65535);
-	if (tw->flags & TF_TS)
-		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, tw->ts_offset + tcp_ts_clock(now), tw->ts_recent);
+	h.wnd = tw->node.own;
+	if (tw->flags & TWF_TS)
+		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, tcp_ts_offset(st, &tw->laddr, &tw->raddr) + tcp_ts_clock(now),
+						    tw->ts_recent);
 	send_bare(st, &h, &tw->laddr, &tw->raddr, tw->tos, now);
 }
 

@@ -98,6 +98,7 @@ uint8_t tcp_rcv_wscale(const struct stack *st, const struct tcp_opts *o);
 void tcp_segment(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now);
 bool tcp_challenge_allowed(struct stack *st, usec_t now);
 bool tcp_oow_allowed(uint32_t *at_ms, usec_t now);
+bool tcp_oow_short(uint16_t *at_ms, usec_t now);
 
 /* tcp_output.c */
 static inline void tcp_output_want(struct stack *st, struct tcp_conn *t)
@@ -272,6 +273,9 @@ void tcp_mtu_lost(struct stack *st, struct tcp_conn *t, uint32_t seq, usec_t now
 void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now);
 void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now);
 void tcp_tw_free(struct stack *st, struct tcp_tw *tw);	/* takes */
+void tcp_tw_expire(struct stack *st, usec_t now);
+usec_t tcp_tw_ends(const struct stack *st, const struct tcp_tw *tw);	/* about when */
+void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now);	/* repair; lists are empty before */
 bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now);	/* by a connect of ours, after a second with timestamps */
 
 #endif

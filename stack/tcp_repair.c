@@ -170,21 +170,15 @@ static void restore_others(struct stack *st, usec_t now)
 			slab_free(&st->requests, r);
 	}
 	cursor = 0;
+	st->tw_first = st->tw_last = 0;
+	st->tw_timer = (struct timer){ .kind = TIMER_TIMEWAIT };
 	while ((tw = slab_next(&st->timewaits, &cursor))) {
-		struct port_key key = { .addr = tw->laddr, .port = tw->lport, .flags = tw->port_flags, .uid = tw->uid };
-		usec_t at = tw->timer.at;
-
 		tw->node.linked = 0;
 		tw->node.kind = TCP_NODE_TW;
-		tw->timer = (struct timer){ .kind = TIMER_TIMEWAIT };
-		tw->port = (struct port_hold){ 0 };
-		if (tw->lport == 0) { /* died before it was filled in */
+		if (tw->lport == 0) /* died before it was filled in */
 			slab_free(&st->timewaits, tw);
-			continue;
-		}
-		htab_insert(&st->conns, &tw->node, siphash_tuple(&st->key_tuple, &tw->laddr, tw->lport, &tw->raddr, tw->rport));
-		wheel_set(&st->wheel, &tw->timer, at && at < now + st->ctl.tcp_timewait_us ? at : now + st->ctl.tcp_timewait_us);
-		port_join(st, &tw->port, &key);
+		else
+			tcp_tw_restore(st, tw, now);
 	}
 }
 

@@ -113,7 +113,7 @@ static bool may_rest(const struct tcp_conn *t)
 }
 
 /* Has all that struct tcp_rest does not keep its value at rest */
-static bool quiet(const struct tcp_conn *t)
+static bool quiet(const struct tcp_conn *t, usec_t now)
 {
 	const uint32_t busy = TF_ACK_NOW | TF_ACK_DELAYED | TF_NOSPACE | TF_SND_BUSY | TF_RCV_BUSY | TF_ACCEPTQ | TF_FIN_QUEUED |
 			      TF_ORPHAN | TF_NOMEM | TF_URG | TF_FASTOPEN | TF_FIN_OOO | TF_SYN_WAITS | TF_DSACK;
@@ -125,6 +125,8 @@ static bool quiet(const struct tcp_conn *t)
 	if (t->ca_state != TCP_CA_OPEN || t->sack || t->ooo || t->tx_n || t->rx_n || t->rexmt_start)
 		return false;
 	if (t->error || t->urg_data || t->probes || t->retransmits || t->mtu_probe_len || t->parent)
+		return false;
+	if (t->oow_at_ms && (int32_t)(tcp_ts_clock(now) - t->oow_at_ms) < (int32_t)TCP_OOW_RATE_MS) /* the limit must not be forgotten */
 		return false;
 	for (int i = 0; i < TCP_N_TIMERS; i++)
 		if (t->deadline[i] != USEC_NEVER && i != TCPT_KEEP && i != TCPT_REST)
@@ -244,7 +246,7 @@ bool tcp_rest_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 
 	if (!may_rest(t))
 		return true;
-	if (silent >= least && quiet(t) && rest(st, t))
+	if (silent >= least && quiet(t, now) && rest(st, t))
 		return false;
 	if (silent < least)
 		tcp_timer_set(st, t, TCPT_REST, now + least - silent);

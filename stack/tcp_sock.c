@@ -16,6 +16,7 @@ static const struct ipaddr any_v6;
 int tcp_init(struct stack *st, usec_t now)
 {
 	dlist_init(&st->tcp_out);
+	st->tw_timer.kind = TIMER_TIMEWAIT;
 	st->challenge_at = now;
 	st->challenge_left = st->ctl.tcp_challenge_ack_limit;
 	if (slab_init(&st->tcbs, st->region, sizeof(struct tcb), 0) ||

@@ -365,7 +365,7 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 		tcp_req_timer(st, container_of(t, struct tcp_req, timer), now);
 		break;
 	case TIMER_TIMEWAIT:
-		tcp_tw_free(st, container_of(t, struct tcp_tw, timer));
+		tcp_tw_expire(st, now);
 		break;
 	case TIMER_REST:
 		tcp_rest_timer(st, container_of(t, struct tcb, timer), now);

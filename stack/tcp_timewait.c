@@ -10,13 +10,110 @@
 
 static void tw_port_key(const struct tcp_tw *tw, struct port_key *ret_key)
 {
-	*ret_key = (struct port_key){ .addr = tw->laddr, .port = tw->lport, .flags = tw->port_flags, .uid = tw->uid };
+	uint32_t flags = PORT_TIMEWAIT;
+
+	flags |= tw->flags & TWF_REUSEADDR ? PORT_REUSEADDR : 0;
+	flags |= tw->flags & TWF_REUSEPORT ? PORT_REUSEPORT : 0;
+	flags |= tw->flags & TWF_V6ONLY ? PORT_V6ONLY : 0;
+	flags |= tw->flags & TWF_CONNECT ? PORT_CONNECT : 0;
+	*ret_key = (struct port_key){ .addr = tw->laddr, .port = tw->lport, .flags = (uint16_t)flags, .uid = tw->uid };
+}
+
+static uint8_t tw_flags(const struct tcp_conn *t, uint32_t port_flags)
+{
+	return (uint8_t)((port_flags & PORT_REUSEADDR ? TWF_REUSEADDR : 0) | (port_flags & PORT_REUSEPORT ? TWF_REUSEPORT : 0) |
+			 (port_flags & PORT_V6ONLY ? TWF_V6ONLY : 0) | (port_flags & PORT_CONNECT ? TWF_CONNECT : 0) |
+			 (t->flags & TF_TS ? TWF_TS : 0));
+}
+
+/* ---- when it ends: all last equally long, so they stand in a list, and one timer is for the first ---- */
+
+static struct tcp_tw *tw_at(const struct stack *st, uint32_t index)
+{
+	return slab_at(&st->timewaits, index);
+}
+
+static void tw_link(struct stack *st, struct tcp_tw *tw, usec_t now)
+{
+	uint32_t index = slab_index(&st->timewaits, tw);
+	usec_t ends = now + st->ctl.tcp_timewait_us;
+	struct tcp_tw *last = tw_at(st, st->tw_last);
+
+	tw->ends_ms = tcp_ts_clock(ends + 999);
+	tw->prev = st->tw_last;
+	tw->next = 0;
+	if (last)
+		last->next = index;
+	else
+		st->tw_first = index;
+	st->tw_last = index;
+	if (!timer_armed(&st->tw_timer))
+		wheel_set(&st->wheel, &st->tw_timer, ends);
+}
+
+static void tw_unlink(struct stack *st, struct tcp_tw *tw)
+{
+	struct tcp_tw *prev = tw_at(st, tw->prev), *next = tw_at(st, tw->next);
+
+	if (prev)
+		prev->next = tw->next;
+	else
+		st->tw_first = tw->next;
+	if (next)
+		next->prev = tw->prev;
+	else
+		st->tw_last = tw->prev;
+}
+
+static usec_t ends_in(const struct tcp_tw *tw, usec_t now)
+{
+	int32_t ms = (int32_t)(tw->ends_ms - tcp_ts_clock(now));
+
+	return ms > 0 ? MSEC((uint32_t)ms) : 0;
+}
+
+usec_t tcp_tw_ends(const struct stack *st, const struct tcp_tw *tw)
+{
+	usec_t now = (usec_t)st->wheel.tick << WHEEL_TICK_SHIFT;
+
+	return now + ends_in(tw, now);
+}
+
+void tcp_tw_expire(struct stack *st, usec_t now)
+{
+	struct tcp_tw *tw;
+
+	while ((tw = tw_at(st, st->tw_first))) {
+		usec_t in = ends_in(tw, now);
+
+		if (in) {
+			wheel_set(&st->wheel, &st->tw_timer, now - now % 1000 + in);
+			return;
+		}
+		tcp_tw_free(st, tw);
+	}
+}
+
+/* ---- life ---- */
+
+static void tw_insert(struct stack *st, struct tcp_tw *tw, usec_t now)
+{
+	struct port_hold hold; /* not kept: found again by its key */
+	struct port_key key;
+
+	htab_insert(&st->conns, &tw->node, siphash_tuple(&st->key_tuple, &tw->laddr, tw->lport, &tw->raddr, tw->rport));
+	tw_link(st, tw, now);
+	tw_port_key(tw, &key);
+	tw->flags &= (uint8_t)~TWF_PORT;
+	if (port_join(st, &hold, &key) == 0)
+		tw->flags |= TWF_PORT;
 }
 
 void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	struct tcp_tw *tw = st->timewaits.in_use < st->ctl.tcp_max_tw_buckets ? slab_alloc(&st->timewaits) : NULL;
 	struct port_key key;
+	uint32_t wnd;
 
 	CNT(st, TcpExtTW);
 	if (!tw) { /* as Linux: the connection just ends */
@@ -25,48 +122,52 @@ void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 		return;
 	}
 	tcp_port_key(t, &key);
+	wnd = tcp_rcv_window(st, t) >> t->rcv_wind_shift;
 	tw->node.kind = TCP_NODE_TW;
-	tw->timer.kind = TIMER_TIMEWAIT;
+	tw->node.own = (uint16_t)(wnd < 65535 ? wnd : 65535);
 	tw->laddr = t->laddr;
 	tw->raddr = t->raddr;
-	tw->lport = t->lport;
 	tw->rport = t->rport;
 	tw->snd_nxt = t->snd_nxt;
 	tw->rcv_nxt = t->rcv_nxt;
-	tw->rcv_wnd = tcp_rcv_window(st, t);
-	tw->rcv_wind_shift = t->rcv_wind_shift;
 	tw->ts_recent = t->ts_recent;
 	tw->ts_recent_ms = t->ts_recent_ms;
-	tw->ts_offset = t->ts_offset;
-	tw->flags = (uint8_t)(t->flags & (TF_TS | TF_SACK | TF_WSCALE));
+	tw->flags = tw_flags(t, key.flags);
 	tw->tos = t->opts.tos;
-	tw->family = t->family;
-	tw->port_flags = (uint16_t)(key.flags | PORT_TIMEWAIT);
 	tw->uid = t->opts.uid;
+	tw->lport = t->lport; /* last: repair takes it for filled in */
 	tcp_hash_remove(st, t);
-	htab_insert(&st->conns, &tw->node, siphash_tuple(&st->key_tuple, &tw->laddr, tw->lport, &tw->raddr, tw->rport));
-	wheel_set(&st->wheel, &tw->timer, now + st->ctl.tcp_timewait_us);
-	tw_port_key(tw, &key);
-	port_join(st, &tw->port, &key);
+	tw_insert(st, tw, now);
 	tcp_done(st, t);
+}
+
+/* Repair: when it began is not known in order, so it begins anew */
+void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now)
+{
+	tw_insert(st, tw, now);
 }
 
 void tcp_tw_free(struct stack *st, struct tcp_tw *tw)
 {
+	struct port_key key;
+
 	htab_remove(&st->conns, &tw->node);
-	wheel_cancel(&st->wheel, &tw->timer);
-	port_release(st, &tw->port);
+	tw_unlink(st, tw);
+	if (tw->flags & TWF_PORT) {
+		tw_port_key(tw, &key);
+		port_leave(st, &key);
+	}
 	slab_free(&st->timewaits, tw);
 }
 
 bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now)
 {
-	return tw->flags & TF_TS && tw->ts_recent_ms && tcp_ts_clock(now) - tw->ts_recent_ms > 1000;
+	return tw->flags & TWF_TS && tw->ts_recent_ms && tcp_ts_clock(now) - tw->ts_recent_ms > 1000;
 }
 
 static void tw_answer(struct stack *st, struct tcp_tw *tw, usec_t now)
 {
-	if (tcp_oow_allowed(&tw->oow_at_ms, now))
+	if (tcp_oow_short(&tw->oow_ms, now))
 		tcp_xmit_tw_ack(st, tw, now);
 	else
 		CNT(st, TcpExtTCPACKSkipped);
@@ -79,12 +180,12 @@ static bool syn_is_newer(const struct tcp_tw *tw, const struct tcp_seg *s)
 		return false;
 	if (seq_gt(s->seq, tw->rcv_nxt))
 		return true;
-	return tw->flags & TF_TS && s->o.ts && (int32_t)(s->o.ts_val - tw->ts_recent) > 0;
+	return tw->flags & TWF_TS && s->o.ts && (int32_t)(s->o.ts_val - tw->ts_recent) > 0;
 }
 
 void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip, const struct tcp_seg *s, usec_t now)
 {
-	bool old_ts = tw->flags & TF_TS && s->o.ts && (int32_t)(tw->ts_recent - s->o.ts_val) > 1;
+	bool old_ts = tw->flags & TWF_TS && s->o.ts && (int32_t)(tw->ts_recent - s->o.ts_val) > 1;
 	struct tcp_conn *l;
 
 	if (syn_is_newer(tw, s) && !old_ts) {
@@ -111,7 +212,8 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 		return;
 	}
 	if (s->flags & TH_FIN && tcp_seg_end(s) == tw->rcv_nxt) { /* our last ACK was lost */
-		wheel_set(&st->wheel, &tw->timer, now + st->ctl.tcp_timewait_us);
+		tw_unlink(st, tw);
+		tw_link(st, tw, now);
 		tcp_xmit_tw_ack(st, tw, now);
 		return;
 	}

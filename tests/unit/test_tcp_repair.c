@@ -103,3 +103,44 @@ Test(tcp_repair, orphan_finishes_its_work)
 	cr_assert_eq(r.st->n_orphans, 0u);
 	cr_assert_eq(r.st->tcbs.in_use, 1u);
 }
+
+/* Died while it went to rest, or woke up: one store decides which it is */
+Test(tcp_repair, rest_survives_and_half_made_is_freed)
+{
+	struct rig r = rig_established();
+	struct stack_event ev;
+	struct tcb *s;
+
+	tcp_opts(r.t)->keepalive = 1;
+	tcp_opt_changed(r.st, r.t, TCP_OPT_KEEPALIVE, r.now);
+	while (stack_event(r.st, &ev))
+		;
+	advance(&r, SEC(5));
+	cr_assert_null(r.t->conn);
+	r.t->rest.opts->refs = 7; /* died before it took its reference back */
+	cr_assert_not_null(slab_alloc(&r.st->awake)); /* before it was filled in */
+	s = slab_alloc(&r.st->tcbs); /* a socket without a connection yet */
+	cr_assert_not_null(s);
+	r.st->touching[0] = slab_index(&r.st->tcbs, r.t);
+	stack_repair(r.st, 0, r.now);
+	expect_silence(&r);
+	cr_expect_eq(r.st->awake.in_use, 1u, "the listener's");
+	cr_expect_eq(r.st->tcbs.in_use, 2u);
+	cr_expect_eq(r.t->rest.opts->refs, 1u);
+	cr_expect_eq(r.st->opts_tab.count, 1u);
+	cr_expect_eq(stack_live(r.st), 1u);
+	peer_sends(&r, .flags = ACK | PSH, .len = 100);
+	cr_expect_eq(app_reads(&r, 200), 100);
+	cr_expect_eq(r.st->opts_rows.in_use, 0u);
+	while (take(&r))
+		;
+	while (stack_event(r.st, &ev))
+		;
+	advance(&r, SEC(60));
+	cr_assert_null(r.t->conn);
+	stack_repair(r.st, 0, r.now);
+	advance(&r, SEC(7200));
+	cr_expect_not_null(r.t->conn, "its keep-alive came back");
+	tcp_close(r.st, r.t, r.now);
+	cr_expect_eq(r.st->n_orphans, 1u);
+}
