@@ -15,17 +15,27 @@ static void number(bool json, bool *first, const char *name, uint64_t value)
 /* What the host itself can say: processes, objects, memory, pace */
 static void host_numbers(bool json, bool *first)
 {
+	struct stack_usage u;
+
 	number(json, first, "HostProcesses", atomic_load(&host->n_live));
 	number(json, first, "HostFiles", host->files.in_use);
 	number(json, first, "HostEpolls", host->epolls.in_use);
 	number(json, first, "HostWatches", host->watches.in_use);
 	number(json, first, "HostThreads", host->waiters.in_use);
+	number(json, first, "HostTables", host->fdchunks.in_use);
+	number(json, first, "HostPassports", host->passports.in_use);
 	number(json, first, "HostArenaBytes", host->arena_bytes);
 	number(json, first, "HostArenaUsedBytes", host->region.used);
 	number(json, first, "HostCalls", atomic_load(&host->queue.activity));
 	number(json, first, "KeeperPace", atomic_load(&host->keeper.pace));
 	number(json, first, "KeeperPid", atomic_load(&host->keeper.pid));
 	number(json, first, "StackLive", stack_live(host->shard.stack));
+	stack_usage(host->shard.stack, &u);
+	number(json, first, "StackSockets", u.tcbs);
+	number(json, first, "StackRequests", u.requests);
+	number(json, first, "StackTimeWaits", u.timewaits);
+	number(json, first, "StackFrames", u.frames);
+	number(json, first, "StackCells", u.cells);
 }
 
 static void print_all(bool json)
