@@ -7,44 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 
 import pytest
 
 from harness import PEER, PRIVATE, children, run, sha256_file, wait_for
+from programs import AS_POSTGRES, ab, fetch, home, needs, pg_bin, pg_data
 
 pytestmark = [pytest.mark.more, pytest.mark.modes("tap", "packet", "kernel")]
-
-
-def needs(*programs):
-    for p in programs:
-        if not shutil.which(p, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-            pytest.skip("no %s" % p)
-
-
-def home(net, **files):
-    """A directory of the server's own, with these files in it."""
-    d = tempfile.mkdtemp(prefix="server-", dir=net.dir)
-    os.chmod(d, 0o755)
-    for name, text in files.items():
-        with open(os.path.join(d, name.replace("__", ".")), "w") as f:
-            f.write(text.replace("@DIR@", d))
-    return d
-
-
-def ab(net, url, requests=2000, at_once=32, keep=True):
-    """Every request must be answered in full."""
-    out = net.call("peer", "ab", "-q", "-n", str(requests), "-c", str(at_once), *(["-k"] if keep else []), url, seconds=60)
-    assert "Failed requests:        0" in out, out
-    assert "Complete requests:      %d" % requests in out, out
-    assert "Non-2xx" not in out, out
-
-
-def fetch(net, url, want):
-    """curl's copy has the SHA-256 @want."""
-    to = os.path.join(net.dir, "fetched")
-    net.call("peer", "curl", "-sf", "-o", to, url, seconds=60)
-    assert sha256_file(to) == want
 
 
 # ---- HTTP servers ----
@@ -310,23 +279,11 @@ def test_memcached(net, threads):
     p.wait(20)
 
 
-def pg_bin(name):
-    for v in sorted(os.listdir("/usr/lib/postgresql") if os.path.isdir("/usr/lib/postgresql") else [], reverse=True):
-        if os.path.exists("/usr/lib/postgresql/%s/bin/%s" % (v, name)):
-            return "/usr/lib/postgresql/%s/bin/%s" % (v, name)
-    return pytest.skip("no postgresql")
-
-
 def test_postgresql(net):
     """pgbench, a backend killed (all others are ended, the server recovers), pgbench again."""
-    initdb, postgres, pgbench, psql = pg_bin("initdb"), pg_bin("postgres"), pg_bin("pgbench"), pg_bin("psql")
-    d = home(net)
-    shutil.chown(d, "postgres", "postgres")
-    as_pg = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
-    run(*as_pg, initdb, "-D", d + "/data", "-A", "trust", "-N", timeout=60)
-    with open(d + "/data/pg_hba.conf", "a") as f:
-        f.write("host all all 10.77.0.0/24 trust\n")
-    p = net.start("private", *as_pg, postgres, "-D", d + "/data", "-c", "listen_addresses=0.0.0.0", "-k", d, "-F", name="postgres")
+    postgres, pgbench, psql = pg_bin("postgres"), pg_bin("pgbench"), pg_bin("psql")
+    d = pg_data(net)
+    p = net.start("private", *AS_POSTGRES, postgres, "-D", d + "/data", "-c", "listen_addresses=0.0.0.0", "-k", d, "-F", name="postgres")
     net.wait_port(PRIVATE, 5432, p, 30)
     at = ["-h", PRIVATE, "-U", "postgres"]
     ready = lambda: subprocess.run(net.argv("peer", psql, *at, "-Atc", "select 1"), capture_output=True).stdout == b"1\n"  # noqa: E731
