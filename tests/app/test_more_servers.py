@@ -444,9 +444,9 @@ def test_rsync(net, server):
     net.wait_port(addr, 8730, p)
     url = "rsync://%s:8730/d/" % addr
     for z in ((), ("-z",)):
-        net.call(client, "rsync", "-a", *z, "--delete", d + "/mine/", url, seconds=60)
+        net.call(client, "rsync", "-aI", *z, "--delete", d + "/mine/", url, seconds=60)
         same_trees(d + "/mine", d + "/tree")
-        net.call(client, "rsync", "-a", *z, "--delete", url, d + "/back/", seconds=60)
+        net.call(client, "rsync", "-aI", *z, "--delete", url, d + "/back/", seconds=60)
         same_trees(d + "/mine", d + "/back")
         with open(d + "/mine/large", "r+b") as f:
             f.seek(3 << 20)
