@@ -126,6 +126,8 @@ void thr_exit(struct thr *t)
 		}
 	}
 	drive_thread_exits(t);
+	io_loop_close(t->loop); /* before the waiter has its next owner: closing writes to the word that others wake it by */
+	t->loop = NULL;
 	shard_lock(t);
 	while ((p = t->tx_done)) {
 		t->tx_done = p->next;
@@ -134,7 +136,6 @@ void thr_exit(struct thr *t)
 	waiter_unlink(t->waiter);
 	slab_free(&host->waiters, t->waiter);
 	shard_unlock(t);
-	io_loop_close(t->loop);
 	self = NULL;
 	sys_call(SYS_munmap, t, sizeof(*t));
 	thr_undefer();
