@@ -92,7 +92,8 @@ class Difference:
         text += ["    " + ln for ln in self.want[1:at]]
         text += ["kernel:  " + w.strip(), "private: " + g.strip()]
         text += ["         " + ln for ln in self.got[at + 1:] if not ln.startswith("end ")][:6]
-        text += ["again: callfuzz --seed %d%s" % (self.seed, " --drop " + ",".join(map(str, sorted(self.drop))) if self.drop else "")]
+        keep = sorted(set(range(self.calls)) - set(self.drop))
+        text += ["again: callfuzz --seed %d%s" % (self.seed, " --keep " + ",".join(map(str, keep)) if self.drop else "")]
         return "\n".join(text)
 
 

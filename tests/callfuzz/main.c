@@ -2,7 +2,7 @@
 /*
  * main.c - the conductor: one call at a time, by the thread it is for; what came of it is printed
  *
- *	callfuzz --seed S [--count N] [--drop I,J,...] [--trace] [--storm SECONDS]
+ *	callfuzz --seed S [--count N] [--drop I,J,... | --keep I,J,...] [--trace] [--storm SECONDS]
  *
  * Exit status: 0; 3 where a call neither came back nor slept (it is named).
  */
@@ -609,11 +609,14 @@ static void stop_threads(void)
 	}
 }
 
-static void parse_drop(char *list, bool *dropped)
+/* Calls named in @list are left out, or (@keep) all others. */
+static void parse_calls(char *list, bool *dropped, bool keep)
 {
+	for (int i = 0; i < N_CALLS_MAX; i++)
+		dropped[i] = keep;
 	for (char *p = strtok(list, ","); p; p = strtok(NULL, ","))
 		if (atoi(p) >= 0 && atoi(p) < N_CALLS_MAX)
-			dropped[atoi(p)] = true;
+			dropped[atoi(p)] = !keep;
 }
 
 int main(int argc, char **argv)
@@ -629,13 +632,15 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "--count") && i + 1 < argc)
 			count = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--drop") && i + 1 < argc)
-			parse_drop(argv[++i], dropped);
+			parse_calls(argv[++i], dropped, false);
+		else if (!strcmp(argv[i], "--keep") && i + 1 < argc)
+			parse_calls(argv[++i], dropped, true);
 		else if (!strcmp(argv[i], "--trace"))
 			trace = true;
 		else if (!strcmp(argv[i], "--storm") && i + 1 < argc)
 			storm_seconds = atoi(argv[++i]);
 		else
-			return fprintf(stderr, "usage: callfuzz --seed S [--count N] [--drop I,...] [--trace] [--storm SECONDS]\n"), 2;
+			return fprintf(stderr, "usage: callfuzz --seed S [--count N] [--drop I,... | --keep I,...] [--trace] [--storm SECONDS]\n"), 2;
 	}
 	set_up();
 	if (storm_seconds)
