@@ -20,6 +20,7 @@ static bool op_enter(struct op *op, int fd)
 	if (unlikely(!op->t))
 		return false;
 	op->held = op->looked = op->waited = false;
+	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
 	op->f = fd_file(fd);
@@ -637,5 +638,5 @@ int sk_sockatmark(int fd)
 
 	if (!op_begin(&op, fd))
 		return (int)kernel_result(libc_next.sockatmark(fd));
-	return (int)op_end(&op, 0); /* no urgent mark is ahead */
+	return (int)op_end(&op, tcp_at_mark(op.f->tcb));
 }

@@ -27,6 +27,7 @@ struct op {
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
 	bool waited;		/* deadline is set */
+	int msg_flags;		/* what recvmsg() tells of it: MSG_OOB, ... */
 };
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */

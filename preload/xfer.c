@@ -181,11 +181,27 @@ static bool recv_more_waits(const struct op *op, int flags, size_t done)
 	return tcp_readable_bytes(op->f->tcb) > (flags & MSG_PEEK ? done : 0);
 }
 
+/* The urgent octet, as Linux's tcp_recv_urg(): never waits. */
+static ssize_t recv_oob(struct op *op, struct uio *u, int flags)
+{
+	uint8_t octet;
+	int r = tcp_recv_oob(own_stack(), op->f->tcb, flags & MSG_PEEK, &octet);
+
+	if (r <= 0)
+		return r;
+	op->msg_flags |= MSG_OOB;
+	if (!u->left) {
+		op->msg_flags |= MSG_TRUNC;
+		return 0;
+	}
+	return flags & MSG_TRUNC || !uio_move(u, &octet, 1, MOVE_TO_USER) ? 1 : -EFAULT;
+}
+
 /**
  * sock_recv() - as Linux's tcp_recvmsg()
  *
  * Waits until SO_RCVLOWAT octets (MSG_WAITALL: all) were moved; what is there beyond is taken along. An error or the end of
- * the stream after the first octet is left for the next call.
+ * the stream after the first octet is left for the next call. The mark of urgent data ends a call that got something.
  */
 static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 {
@@ -195,11 +211,13 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	size_t target = waitall || low > want ? want : low;
 	ssize_t r;
 
-	if (flags & MSG_OOB)
-		return -EINVAL; /* no urgent data waits */
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN;
+	if (flags & MSG_OOB)
+		return tcp_state(f->tcb) == TCPS_LISTEN ? -ENOTCONN : recv_oob(op, u, flags);
 	for (;;) {
+		if (done && tcp_mark_after(f->tcb, flags & MSG_PEEK ? done : 0))
+			return (ssize_t)done;
 		if (done && !recv_more_waits(op, flags, done)) {
 			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
 				return (ssize_t)done;
@@ -210,6 +228,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 				done += (size_t)r;
 			if (r == 0)
 				op_acted(op);
+			if (r == -EAGAIN && !(flags & MSG_PEEK))
+				tcp_mark_pass(own_stack(), f->tcb);
 			if (r == 0 || u->left == 0)
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
 			if (r > 0)
@@ -341,7 +361,7 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 		return r;
 	if (m.msg_name)
 		m.msg_namelen = 0;
-	m.msg_flags = flags & MSG_CMSG_CLOEXEC;
+	m.msg_flags = (flags & MSG_CMSG_CLOEXEC) | op.msg_flags;
 	if (cmsg_give(&m, &due))
 		return -EFAULT;
 	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;

@@ -34,6 +34,7 @@ const char *tcp_state_name(enum tcp_state s); /* as ss prints it: "ESTAB", "SYN-
 enum {
 	TCP_EV_IN = 0x001, TCP_EV_PRI = 0x002, TCP_EV_OUT = 0x004, TCP_EV_ERR = 0x008, TCP_EV_HUP = 0x010,
 	TCP_EV_RDNORM = 0x040, TCP_EV_RDBAND = 0x080, TCP_EV_WRNORM = 0x100, TCP_EV_WRBAND = 0x200, TCP_EV_RDHUP = 0x2000,
+	TCP_EV_URG = 0x10000,	/* not poll's: urgent data is announced, SIGURG is due */
 };
 
 /* Options of a socket. Plain fields; after changing one call tcp_opt_changed(). Accepted sockets inherit all of it. */
@@ -106,6 +107,10 @@ void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t no
 int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octet);
 /** tcp_at_mark() - SIOCATMARK. A read that has got something stops here; the next one goes on behind the mark. */
 bool tcp_at_mark(const struct tcb *tcb);
+/** tcp_mark_after() - is the mark @skip octets ahead: who read, or peeked at, that many stops here */
+bool tcp_mark_after(const struct tcb *tcb, size_t skip);
+/** tcp_mark_pass() - a read found nothing but the urgent octet, which it leaves out: it is behind the mark now */
+void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 
