@@ -97,7 +97,7 @@ struct drive_wait {
 	const sigset_t *mask;
 	struct pollfd *kfds;
 	unsigned n_kfds;
-	bool kfds_stay;		/* as in struct io_wait: same descriptors as last time, polls may be left armed */
+	uint64_t kfds_key;	/* as in struct io_wait: not 0, polls may be left armed for the next wait with this key */
 };
 /**
  * drive_wait() - sleep until woken, as driver if the role is to be had. No lock held.
@@ -106,6 +106,8 @@ struct drive_wait {
  * Return: > 0: something happened, look again (IO_WAIT_KFD: kfds' revents are filled); 0: deadline passed; -EINTR
  */
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w);
+/** drive_kfds_forget() - what @key of an earlier wait stood for is about to be closed. No lock held. */
+void drive_kfds_forget(struct thr *t, uint64_t key);
 /** drive_once() - the one try before EAGAIN or a time-out of 0: take in what waits in the queue if the role is to be had. No lock held. */
 void drive_once(struct thr *t);
 /**

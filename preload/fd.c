@@ -120,9 +120,12 @@ static bool must_linger(const struct file *f)
 /* The entry is cleared and @f's reference is ours; the kernel's descriptor is closed here. */
 static int fd_finish(int fd, struct file *f)
 {
-	int r = (int)kernel_result(libc_next.close(fd));
 	struct thr *t = thr_enter();
+	int r;
 
+	if (t && f->kind == FILE_EPOLL)
+		drive_kfds_forget(t, file_handle(f));
+	r = (int)kernel_result(libc_next.close(fd));
 	if (!t)
 		return r;
 	shard_lock(t);

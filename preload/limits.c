@@ -35,7 +35,7 @@ bool sandboxed(void)
 
 /* ---- RLIMIT_AS ---- */
 
-static rlim_t our_share(int resource)
+BEFORE_SHADOW static rlim_t our_share(int resource)
 {
 	return resource == RLIMIT_AS && host ? host->arena_bytes + OTHER_MAPPINGS : 0;
 }
@@ -77,19 +77,19 @@ static int limit_set(pid_t pid, int resource, const struct rlimit *given, struct
 	return 0;
 }
 
-static void nofile_look(int resource, const struct rlimit *limit)
+BEFORE_SHADOW static void nofile_look(int resource, const struct rlimit *limit)
 {
 	if (resource == RLIMIT_NOFILE && limit && limit->rlim_cur < NOFILE_LOCKED_IN)
 		sandbox_enter();
 }
 
-EXPORT(int, setrlimit, (int resource, const struct rlimit *limit))
+EXPORT(BEFORE_SHADOW int, setrlimit, (int resource, const struct rlimit *limit))
 {
 	nofile_look(resource, limit);
 	return our_share(resource) ? limit_set(0, resource, limit, NULL) : libc_next.setrlimit(resource, limit);
 }
 
-EXPORT(int, getrlimit, (int resource, struct rlimit *limit))
+EXPORT(BEFORE_SHADOW int, getrlimit, (int resource, struct rlimit *limit))
 {
 	return our_share(resource) ? limit_set(0, resource, NULL, limit) : libc_next.getrlimit(resource, limit);
 }
