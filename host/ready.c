@@ -192,6 +192,8 @@ void file_notify(struct thr *t, struct file *f, uint32_t bits)
 {
 	if (f->status & O_ASYNC)
 		sigio_queue(t, f, bits);
+	if (bits & TCP_EV_URG)
+		sigurg_queue(t, f);
 	notify(t, f, bits, 0);
 }
 

@@ -21,7 +21,7 @@
 #define THR_SIGIOS_MAX 16
 struct thr_sigio {
 	int32_t owner, sig, fd;
-	uint32_t bits;
+	uint32_t bits;	/* band; 0: a plain signal */
 };
 struct thr {
 	struct waiter *waiter;	/* in the arena */
@@ -69,6 +69,8 @@ void thr_fork_child(void);
 void thr_wake_later(struct thr *t, struct waiter *w);
 /** sigio_queue() - @bits became true on @f, which has O_ASYNC: a signal after unlocking. Shard lock. */
 void sigio_queue(struct thr *t, const struct file *f, uint32_t bits);
+/** sigurg_queue() - urgent data was announced on @f: SIGURG to its owner after unlocking. Shard lock. */
+void sigurg_queue(struct thr *t, const struct file *f);
 void sigio_send(struct thr *t); /* no lock held */
 /** waiters_wake_all() - every thread that sleeps looks again: where it is not known whom a lost wake was for. Shard lock. */
 void waiters_wake_all(void);

@@ -445,6 +445,9 @@ static int ioctl_tcp(struct file *f, unsigned long request, size_t *ret_value)
 	case SIOCOUTQNSD:
 		*ret_value = tcp_unsent_bytes(f->tcb);
 		return listens ? -EINVAL : 0;
+	case SIOCATMARK:
+		*ret_value = tcp_at_mark(f->tcb);
+		return 0;
 	default:
 		return 1;
 	}
