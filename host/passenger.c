@@ -110,6 +110,9 @@ static bool calls_choose(passenger_may_fn *may)
 	}
 	own.futex = allowed(may, SYS_futex, (long)(uintptr_t)&host->shard.lock, FUTEX_WAKE, 1) &&
 		    allowed(may, SYS_futex, (long)(uintptr_t)&host->shard.lock, FUTEX_WAIT, 1);
+	/* a handler that is put off runs with another mask; who cannot return from a handler has none */
+	if (!allowed(may, SYS_rt_sigprocmask, SIG_SETMASK, 0, 0) && allowed(may, SYS_rt_sigreturn, 0, 0, 0))
+		return false;
 	return found && allowed(may, SYS_read, own.wake_fd, 0, 1) && allowed(may, SYS_write, own.self_fd, 0, 1) &&
 	       allowed(may, SYS_write, own.bell_fd, 0, 1);
 }
