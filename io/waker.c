@@ -36,6 +36,7 @@
 #include <sys/un.h>
 #include "sys.h"
 
+void (*io_wake_hook)(struct io_waker *w);
 static int wake_sender = -1; /* socket for datagrams of this process, made once, on need */
 
 static int waker_socket(void)
@@ -142,7 +143,9 @@ void io_wake(struct io_waker *w)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* W1 before W2; pairs with the fence of waker_sleep_begin() */
 	if (!__atomic_load_n(&w->sleeping, __ATOMIC_SEQ_CST))
 		return;
-	if (w->by_socket)
+	if (io_wake_hook)
+		io_wake_hook(w);
+	else if (w->by_socket)
 		waker_send(w);
 	else
 		SYS6(SYS_futex, &w->word, FUTEX_WAKE, INT_MAX, 0, 0, 0);
