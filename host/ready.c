@@ -193,6 +193,8 @@ void file_notify(struct thr *t, struct file *f, uint32_t bits)
 {
 	if (f->status & O_ASYNC)
 		sigio_queue(t, f, bits);
+	if (bits & TCP_EV_URG)
+		sigurg_queue(t, f);
 	notify(t, f, bits, 0);
 }
 
@@ -522,6 +524,7 @@ static void repair_reset(void)
 	for (uint32_t i = 0; i < host->slot_top; i++) /* not SLOTS_MAX: to write to a slot makes its memory */
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
+	host->queue.passenger = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
 		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
 

@@ -138,9 +138,12 @@ static bool must_linger(const struct file *f)
 /* The entry is cleared and @f held; the kernel's descriptor is closed here. */
 static int fd_finish(int fd, struct file *f)
 {
-	int r = (int)kernel_result(libc_next.close(fd));
 	struct thr *t = thr_enter();
+	int r;
 
+	if (t && f->kind == FILE_EPOLL)
+		drive_kfds_forget(t, file_handle(f));
+	r = (int)kernel_result(libc_next.close(fd));
 	if (!t)
 		return r;
 	shard_lock(t);
@@ -460,6 +463,9 @@ static int ioctl_tcp(struct file *f, unsigned long request, size_t *ret_value)
 	case SIOCOUTQNSD:
 		*ret_value = tcp_unsent_bytes(f->tcb);
 		return listens ? -EINVAL : 0;
+	case SIOCATMARK:
+		*ret_value = tcp_at_mark(f->tcb);
+		return 0;
 	default:
 		return 1;
 	}
