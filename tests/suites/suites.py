@@ -71,7 +71,7 @@ class CPython(Suite):
     def units(self):
         env = {"PYTHONPATH": self.path("lib"), "PYTHONDONTWRITEBYTECODE": "1"}
         for module, options in self.MODULES.items():
-            yield Unit(module, ["/usr/bin/python3.11", "-m", "test", "-v", "--timeout", "120", "--junit-xml", "{work}/out.xml",
+            yield Unit(module, ["/usr/bin/python3.11", "-m", "test", "-v", "--timeout", "500", "--junit-xml", "{work}/out.xml",
                                 *options, module], env=env, wire=module not in self.SILENT)
 
     def parse(self, unit, output, work):
@@ -88,7 +88,7 @@ class CPython(Suite):
     def parse_xml(path):
         got = {}
         for case in xml.parse(path).iter("testcase"):
-            name = case.get("name")
+            name = case.get("name") or "(without a name)"
             name = re.sub(r"^(\w+) \((\S+)\)", r"\2", name).removeprefix("test.")
             bad = case.find("failure") is not None or case.find("error") is not None
             status = "FAIL" if bad else "skip" if case.find("skipped") is not None or case.get("status") != "run" else "ok"
@@ -177,7 +177,7 @@ class Tcl(Suite):
 
 class Socat(Suite):
     name, about = "socat", "socat 1.7, test.sh: tcp tcp4 ip4 fork listen"
-    packages = ("socat", "net-tools", "iproute2", "openssl")
+    packages = ("socat", "net-tools", "iproute2", "iputils-ping", "openssl")
     # test.sh asks ss whether a port listens; the kernel's does not know private ones
     SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= {tool} ss -l -n;; esac\n"
 
