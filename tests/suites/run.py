@@ -129,10 +129,10 @@ class Run:
         self.output, self.result = os.path.join(self.work, "output"), os.path.join(self.work, "result.json")
         words = {"work": self.work, "side": side}
         env = {k: fill(v, words) for k, v in unit.env.items()}
-        env.update(TMPDIR=os.path.join(self.work, "tmp"), HOME=self.work, LC_ALL="C.UTF-8",
-                   OWNSTACK_LOG=os.path.join(self.work, "helpers.log"))
+        env.update(LC_ALL="C.UTF-8", OWNSTACK_LOG=os.path.join(self.work, "helpers.log"))
+        tmp, cwd = os.path.join(self.work, "tmp"), os.path.join(self.work, "cwd")
         self.job = {"side": side, "tool": tool, "argv": [fill(a, words) for a in unit.argv], "env": env, "seconds": unit.seconds,
-                    "cwd": os.path.join(self.work, "cwd" if unit.copy else "tmp"), "output": self.output, "result": self.result}
+                    "tmp": tmp, "cwd": cwd if unit.copy else tmp, "output": self.output, "result": self.result}
 
     def start(self):
         job = os.path.join(self.work, "job.json")
@@ -170,10 +170,19 @@ def differences(kernel, private):
             if status == "ok" and private.tests.get(name) != "ok"}
 
 
+def keep(run):
+    """The first of two runs is what one wants to read when the second went well."""
+    first = run.work + ".first"
+    shutil.rmtree(first, ignore_errors=True)
+    os.rename(run.work, first)
+
+
 def compare(suite, unit, place, tool, apart):
     kernel, private = both(suite, unit, place, tool, apart)
     diff = differences(kernel, private)
     if diff:            # once more, alone: what was only a matter of time goes away, and is said
+        keep(kernel)
+        keep(private)
         k2, p2 = both(suite, unit, place, tool, True)
         again = differences(k2, p2)
         row = {"unsteady": sorted(set(diff) - set(again)), "diff": {k: v for k, v in again.items() if k in diff}}
