@@ -87,7 +87,7 @@ def main(path):
     pre, holder = [], None
     if job["side"] == "private":
         pre = [job["tool"], "run", "--host", HOST, "--addr", "10.77.0.2/24", "--tap", "tap0", "--tap-peer", "10.77.0.1/24",
-               "--loopback", "private", "--"]
+               "--loopback", job["loopback"], "--"]
         holder = subprocess.Popen([*pre, "/bin/sleep", "100000"], stdin=subprocess.DEVNULL)      # counters outlive the suite
     watch, t0 = Watch(), time.monotonic()
     watch.start()

@@ -34,7 +34,7 @@ class Suite:
         """Fetch and build; called again, it finds all done."""
 
     def units(self):
-        """A fresh list; {side} and {work} in arguments and environment are filled in by run.py."""
+        """A fresh list; {side}, {work} and {tool} in arguments and environment are filled in by run.py."""
 
     def parse(self, unit, output, work):
         return {}
@@ -62,9 +62,9 @@ class CPython(Suite):
     SILENT = ("test_select", "test_poll", "test_selectors")        # no TCP of their own: passed through
 
     def prepare(self, tools):
-        def fetch():
-            tools.deb("libpython3.11-testsuite", "python3.11", self.path("root"))
-            shutil.copytree("/usr/lib/python3.11/test", self.path("lib", "test"), dirs_exist_ok=True)
+        def fetch():        # the package `test` lies half in one, half in the other
+            for package in ("libpython3.11-stdlib", "libpython3.11-testsuite"):
+                tools.deb(package, "python3.11", self.path("root"))
             shutil.copytree(self.path("root/usr/lib/python3.11/test"), self.path("lib", "test"), dirs_exist_ok=True)
         self.stamp("fetch", fetch)
 
@@ -179,19 +179,18 @@ class Socat(Suite):
     name, about = "socat", "socat 1.7, test.sh: tcp tcp4 ip4 fork listen"
     packages = ("socat", "net-tools", "iproute2", "iputils-ping", "openssl")
     # test.sh asks ss whether a port listens; the kernel's does not know private ones
-    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= {tool} ss -l -n;; esac\n"
+    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= \"$SUITE_TOOL\" ss -l -n;; esac\n"
 
     def prepare(self, tools):
-        def fetch():
-            tools.source("socat", self.path("src"))
-            with open(self.path("src", "ss"), "w") as f:
-                f.write(self.SS.replace("{tool}", tools.tool))
-            os.chmod(self.path("src", "ss"), 0o755)
-        self.stamp("fetch", fetch)
+        self.stamp("fetch", lambda: tools.source("socat", self.path("src")))
+        with open(self.path("src", "ss"), "w") as f:
+            f.write(self.SS)
+        os.chmod(self.path("src", "ss"), 0o755)
 
     def units(self):
         yield Unit("test.sh", ["./test.sh", "-t", "0.2", "tcp", "tcp4", "ip4", "fork", "listen"], seconds=900,
-                   env={"SOCAT": "/usr/bin/socat", "FILAN": "/usr/bin/filan", "PROCAN": "/usr/bin/procan", "USER": "root"},
+                   env={"SOCAT": "/usr/bin/socat", "FILAN": "/usr/bin/filan", "PROCAN": "/usr/bin/procan", "USER": "root",
+                        "SUITE_TOOL": "{tool}"},
                    copy=self.path("src"))
 
     def parse(self, unit, output, work):
