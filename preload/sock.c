@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "../host/join.h"
 #include "sock_priv.h"
 
 /* ---- operations ---- */
@@ -205,7 +206,7 @@ static int bind_undecided(struct op *op, int fd, union sockaddr_any *a, socklen_
 	return (int)op_end(op, r ? r : bind_private(op, &ep, allowed));
 }
 
-int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+static int bind_once(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union sockaddr_any a;
 	struct endpoint ep;
@@ -224,6 +225,14 @@ int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return bind_undecided(&op, fd, &a, len, allowed);
 	r = bind_endpoint(&op, &a, len, &ep);
 	return (int)op_end(&op, r ? r : bind_private(&op, &ep, allowed));
+}
+
+/* The port may be that of a process which was killed just now: ends are dropped by the keeper (slot.h) */
+int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = bind_once(fd, addr, len);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? bind_once(fd, addr, len) : r;
 }
 
 /* ---- listen ---- */
@@ -254,7 +263,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	return r == -EAGAIN ? -EINVAL : r;
 }
 
-int sk_listen(int fd, int backlog)
+static int listen_once(int fd, int backlog)
 {
 	struct op op;
 	bool kernel_too;
@@ -274,6 +283,13 @@ int sk_listen(int fd, int backlog)
 	if (!r && kernel_too)
 		libc_next.listen(fd, backlog);
 	return r;
+}
+
+int sk_listen(int fd, int backlog)
+{
+	int r = listen_once(fd, backlog);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? listen_once(fd, backlog) : r;
 }
 
 /* ---- accept ---- */
