@@ -26,6 +26,7 @@
 #define O_TIMESTAMPNS_NEW    64
 #define O_SNDBUFFORCE	     32
 #define O_RCVBUFFORCE	     33
+#define O_MAX_PACING_RATE    47
 #define O_IP_LOCAL_PORT_RANGE 51
 #define O_IPV6_TRANSPARENT   75
 #define O_IPV6_FREEBIND	     78
@@ -129,8 +130,24 @@ static void effect_buf(struct op *op, int value, bool snd)
 	tcp_opt_changed(own_stack(), op->f->tcb, snd ? TCP_OPT_SNDBUF : TCP_OPT_RCVBUF, op->t->now);
 }
 
-static void effect_socket(struct op *op, int name, int given)
+/* An int, or a long where there is room for one. ~0 is no limit; 0 is none either, as Linux paces. */
+static void effect_pacing(struct op *op, const struct kopt *k)
 {
+	uint64_t rate = 0;
+
+	if (k->len >= sizeof(rate))
+		memcpy(&rate, k->val, sizeof(rate));
+	else
+		memcpy(&rate, k->val, sizeof(uint32_t));
+	if (k->len < sizeof(rate) && rate == UINT32_MAX)
+		rate = UINT64_MAX;
+	tcp_opts(op->f->tcb)->max_pacing_Bps = rate == UINT64_MAX ? 0 : rate;
+	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_PACING, op->t->now);
+}
+
+static void effect_socket(struct op *op, const struct kopt *k, int given)
+{
+	int name = k->name;
 	static const struct {
 		int name;
 		uint8_t stamp;
@@ -140,17 +157,20 @@ static void effect_socket(struct op *op, int name, int given)
 	for (size_t i = 0; i < sizeof(stamps) / sizeof(*stamps); i++)
 		if (stamps[i].name == name)
 			op->f->stamp = given ? stamps[i].stamp : STAMP_OFF;
+	if (name == O_MAX_PACING_RATE)
+		effect_pacing(op, k);
 	if (name == O_SNDBUFFORCE || name == O_RCVBUFFORCE)
 		effect_buf(op, given, name == O_SNDBUFFORCE);
 }
 
 /* @given: what the program set, @now: what is read afterwards. Shard lock held. */
-static void effect(struct op *op, int level, int name, int given, int now)
+static void effect(struct op *op, const struct kopt *k, int given, int now)
 {
+	int level = k->level, name = k->name;
 	struct tcp_opts *o = tcp_opts(op->f->tcb);
 
 	if (level == SOL_SOCKET)
-		effect_socket(op, name, given);
+		effect_socket(op, k, given);
 	else if ((level == IPPROTO_IP && name == IP_FREEBIND) || (level == IPPROTO_IPV6 && name == O_IPV6_FREEBIND))
 		o->freebind = (uint8_t)now;
 	else if ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == O_IPV6_TRANSPARENT))
@@ -206,7 +226,7 @@ static int took(struct op *op, int fd, int level, int name, const void *val, soc
 	shard_lock(op->t);
 	if (!op->f->tcb || r)
 		return r;
-	effect(op, level, name, given, now);
+	effect(op, &k, given, now);
 	r = len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
 	if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
 		kopt_listens(op->f);

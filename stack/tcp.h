@@ -142,9 +142,13 @@ struct tcp_info_view { /* what TCP_INFO and `ss -i` show; names as in linux/tcp.
 	uint64_t pacing_rate, max_pacing_rate, delivery_rate; /* octets in a second; no pacing: UINT64_MAX, as Linux */
 	uint32_t delivered;	/* segments */
 	uint8_t delivery_rate_app_limited, fastopen_client_fail;
+	uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
+	uint32_t rcv_mem_bytes, snd_mem_bytes;
 	char cc[16];
 };
 void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *ret_info);
+/** tcp_info_times() - adds busy_us and its parts, up to @now */
+void tcp_info_times(const struct tcb *tcb, usec_t now, struct tcp_info_view *info);
 
 /** tcp_next() - every live socket in turn for `ss`: *cursor from 0. No lock: what it shows may be torn, never unsafe. */
 struct tcb *tcp_next(const struct stack *st, uint32_t *cursor);

@@ -477,6 +477,7 @@ static void tell_reader(struct stack *st, struct tcb *t)
 static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->rcv_nxt++;
+	t->bytes_received++;
 	t->flags |= TF_FIN_RCVD | TF_RCV_SHUT;
 	t->flags &= ~TF_FIN_OOO;
 	tcp_ooo_purge(st, t);

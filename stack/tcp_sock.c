@@ -121,6 +121,7 @@ void tcp_done(struct stack *st, struct tcb *t)
 	t->cc_cell = NULL;
 	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	t->chrono = TCP_CHRONO_IDLE;
 	if (t->flags & TF_FASTOPEN)
 		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
@@ -583,7 +584,9 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
-	t->ecn = t->tfo = 0;
+	t->ecn = t->tfo = t->chrono = 0;
+	t->rate_bytes = t->rate_us = 0;
+	memset(t->chrono_sum, 0, sizeof(t->chrono_sum));
 	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
@@ -1108,6 +1111,7 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 		return;
 	}
 	commit_cells(t, (uint32_t)n);
+	tcp_chrono_start(t, TCP_CHRONO_BUSY, now);
 	t->flags &= ~(TF_SND_BUSY | TF_MORE);
 	rsv_free(st, t);
 	if (flags & TCP_SEND_MORE)
