@@ -66,7 +66,7 @@ static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, g
 	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
 	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp, get_fastopen, get_fastopen_connect,
 	get_fastopen_no_cookie, get_syncnt, get_meminfo;
-static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
+static opt_set set_repair, set_ulp, set_md5sig, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
 	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion,
 	set_window_clamp, set_fastopen, set_fastopen_connect, set_fastopen_no_cookie, set_syncnt;
 
@@ -474,13 +474,6 @@ static int set_md5sig(struct op *op, const struct val *v)
 {
 	(void)op;
 	return v->len < sizeof(struct tcp_md5sig) ? -EINVAL : -ENOPROTOOPT;
-}
-
-/* Notifications of what was sent are not built: a program that is told so copies, which is what happens here anyway. */
-static int set_zerocopy(struct op *op, const struct val *v)
-{
-	(void)op;
-	return v->i < 0 || v->i > 1 ? -EINVAL : v->i ? -EOPNOTSUPP : 0;
 }
 
 static int get_cookie(struct op *op, struct val *v)

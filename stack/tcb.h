@@ -154,6 +154,7 @@ struct tcb {
 	struct ip_path path;
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
+	struct cell *errq;	/* tcp_errq.c; NULL: nothing was asked for */
 	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
 	struct tcb *acc_next;
 

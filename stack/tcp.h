@@ -43,6 +43,7 @@ struct tcp_opts {
 	uint8_t rcvbuf_locked, sndbuf_locked;	/* set by the program: no auto-tuning */
 	uint8_t reuseaddr, reuseport, keepalive, linger_on, nodelay, cork;
 	uint8_t quickack, v6only, freebind, transparent, oobinline, timestamp_on, tos, ttl; /* ttl 0: default */
+	uint8_t zerocopy;			/* SO_ZEROCOPY */
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
@@ -120,9 +121,28 @@ void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 
+/* ---- told apart from the stream (tcp_errq.c): recvmsg(MSG_ERRQUEUE) ---- */
+/* as linux/errqueue.h has them: SO_EE_ORIGIN_*, SO_EE_CODE_ZEROCOPY_COPIED, SCM_TSTAMP_* */
+enum { TCP_ERRQ_TIMESTAMPING = 4, TCP_ERRQ_ZEROCOPY = 5, TCP_ERRQ_COPIED = 1 };
+enum { TCP_STAMP_SND = 0, TCP_STAMP_SCHED = 1, TCP_STAMP_ACK = 2 };
+struct tcp_errq_view {
+	usec_t at;		/* time stamps */
+	uint32_t info, data;	/* zero copy: first and last number; time stamps: TCP_STAMP_*, number of the octet */
+	uint8_t origin, code;
+};
+bool tcp_errq_ready(const struct tcb *tcb); /* TCP_EV_ERR holds then */
+bool tcp_errq_take(struct stack *st, struct tcb *tcb, struct tcp_errq_view *ret);
+/** tcp_zerocopy_done() - a send with MSG_ZEROCOPY got its octets in: they are copied, so it is done with the program's memory */
+void tcp_zerocopy_done(struct stack *st, struct tcb *tcb);
+/** tcp_stamp_sends() - what was sent so far ends a send whose last octet gets time stamps: @kinds 1 << TCP_STAMP_* */
+void tcp_stamp_sends(struct stack *st, struct tcb *tcb, unsigned kinds, bool keyed, usec_t now);
+/** tcp_stamp_keyed() - SOF_TIMESTAMPING_OPT_ID: octets are numbered from here. -ENOBUFS */
+int tcp_stamp_keyed(struct stack *st, struct tcb *tcb, bool from_write_seq);
+
 /* ---- looking ---- */
 uint32_t tcp_poll(const struct tcb *tcb);		/* TCP_EV_* bits that hold now, as Linux's tcp_poll() */
 enum tcp_state tcp_state(const struct tcb *tcb);
+bool tcp_error_pending(const struct tcb *tcb);		/* unlike TCP_EV_ERR, which other things set as well */
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
 int tcp_peer(const struct tcb *tcb, struct endpoint *ret_ep);	/* -ENOTCONN */

@@ -436,7 +436,7 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_rto_arm(st, t, now);
 		if (t->flags & TF_NOSPACE)
 			tcp_write_space(st, t);
-		tcp_acked_info(t, now);
+		tcp_acked_info(st, t, now);
 	}
 	ack_probe(st, t, now);
 	if (seq_lt(t->snd_nxt, t->write_seq) || t->ca_state >= TCP_CA_RECOVERY ||

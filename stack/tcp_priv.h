@@ -225,6 +225,9 @@ static inline bool tcp_is_usable(const struct tcb *t)
 	return (t->state != TCPS_SYN_SENT || t->flags & TF_SYN_WAITS) && (t->state != TCPS_SYN_RECEIVED || t->flags & TF_FASTOPEN);
 }
 
+/* tcp_errq.c */
+void tcp_errq_moved(struct stack *st, struct tcb *t, usec_t now); /* while errq: snd_nxt or snd_una did */
+
 /* tcp_info.c: what is measured for it alone */
 void tcp_chrono_turn(struct tcb *t, enum tcp_chrono c, usec_t now);
 /* @c begins, where nothing farther out holds us up already */
@@ -248,8 +251,10 @@ static inline void tcp_rate_start(struct tcb *t, uint32_t end, usec_t now)
 }
 void tcp_rate_sample(struct tcb *t, usec_t now);
 /** tcp_acked_info() - snd_una moved: what tcp_info is told by it */
-static inline void tcp_acked_info(struct tcb *t, usec_t now)
+static inline void tcp_acked_info(struct stack *st, struct tcb *t, usec_t now)
 {
+	if (t->errq)
+		tcp_errq_moved(st, t, now);
 	if (seq_geq(t->snd_una, t->rate_seq))
 		tcp_rate_sample(t, now);
 	if (t->snd_una == t->write_seq)

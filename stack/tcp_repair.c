@@ -46,7 +46,7 @@ static void forget_queues(struct tcb *t)
 {
 	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
 	t->rcv_head = t->rcv_tail = NULL;
-	t->sack = t->cc_cell = NULL;
+	t->sack = t->cc_cell = t->errq = NULL;
 	tcp_logs_forget(t);
 	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
 	tcp_ooo_forget(t);
@@ -90,6 +90,8 @@ void tcp_repair_mark_cells(struct stack *st)
 			cell_repair_mark(t->sack);
 		if (t->cc_cell)
 			cell_repair_mark(t->cc_cell);
+		if (t->errq)
+			cell_repair_mark(t->errq);
 		if (t->txlog)
 			cell_repair_mark(t->txlog);
 		if (t->rxlog)

@@ -104,6 +104,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
+	cell_put(st, t->errq);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
@@ -1151,7 +1152,7 @@ uint32_t tcp_poll(const struct tcb *t)
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
-	if (t->error)
+	if (t->error || (t->errq && tcp_errq_ready(t)))
 		ev |= TCP_EV_ERR;
 	return ev;
 }
@@ -1159,6 +1160,11 @@ uint32_t tcp_poll(const struct tcb *t)
 enum tcp_state tcp_state(const struct tcb *t)
 {
 	return (enum tcp_state)t->state;
+}
+
+bool tcp_error_pending(const struct tcb *t)
+{
+	return t->error != 0;
 }
 
 int tcp_error_take(struct tcb *t)
