@@ -63,6 +63,8 @@ void thr_leave(struct thr *t);
 void thr_leave_hold(struct thr *t);
 /** thr_exit() - the thread ends: role given back, waiter and loop freed. Called from a TLS destructor. */
 void thr_exit(struct thr *t);
+/** thr_loop_close() - what is to be sent is sent, the role given back, the loop closed; the next wait makes another. No lock held. */
+void thr_loop_close(struct thr *t);
 /** thr_fork_child() - forget the parent's thread state */
 void thr_fork_child(void);
 /** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */

@@ -294,7 +294,7 @@ static int accept_take(struct op *op, int flags, struct endpoint *ret_peer)
 
 	op_hold(op);
 	shard_unlock(op->t);
-	fd = fd_placeholder(flags & SOCK_CLOEXEC);
+	fd = spare_fd_take(flags & SOCK_CLOEXEC);
 	shard_lock(op->t);
 	if (fd < 0)
 		return fd;
@@ -329,6 +329,7 @@ static int accept_kernel(struct op *op, int fd, struct sockaddr *addr, socklen_t
 
 	op_hold(op);
 	shard_unlock(op->t);
+	spare_fd_drop();
 	r = fd_forget((int)kernel_result(libc_next.accept4(fd, addr, len, flags)));
 	shard_lock(op->t);
 	return r;
@@ -357,6 +358,18 @@ static void both_wait_undo(void *arg)
 	watch_pass_on(b->t);
 	both_wait_undo_locked(b);
 	thr_leave(b->t);
+}
+
+/* Lock dropped meanwhile, so that another look must follow. */
+static int accept_keep_number(struct op *op)
+{
+	int r;
+
+	op_hold(op);
+	shard_unlock(op->t);
+	r = spare_fd_keep();
+	shard_lock(op->t);
+	return r;
 }
 
 /* As op_wait(), on both sides at once. */
@@ -399,7 +412,7 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 	static _Atomic unsigned turn; /* the kernel's side is asked first once in a while, so that it is never starved */
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK, kernel_first = f->kernel_listens && turn++ % 32 == 0;
-	bool ask_kernel = f->kernel_listens;
+	bool ask_kernel = f->kernel_listens, kept = false;
 	int r;
 
 	for (;;) { /* whatever drops the lock is followed by another look at our side, before the sleep is prepared */
@@ -419,6 +432,14 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 			ask_kernel = kernel_first = false;
 			continue;
 		}
+		if (!nonblock && !kept) {
+			r = accept_keep_number(op);
+			if (r)
+				return r;
+			kept = true;
+			continue;
+		}
+		kept = false;
 		r = f->kernel_listens && !nonblock ? accept_wait_both(op, fd)
 						   : op_wait(op, EPOLLIN, true, nonblock, f->rcvtimeo_us);
 		if (r)
@@ -445,6 +466,7 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	r = accept_private(&op, fd, addr, len, flags, &ep, &by_kernel);
 	peer_len = addr_from_endpoint(family, &ep, &peer);
 	op_end(&op, 0);
+	spare_fd_drop();
 	if (r >= 0 && !by_kernel && addr && addr_to_user(&peer, peer_len, addr, len)) {
 		fd_close_private(r); /* as Linux: the connection is lost */
 		return -EFAULT;

@@ -5,6 +5,7 @@
  * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(),
  * tcp_poll().
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include "tcp_priv.h"
@@ -166,8 +167,26 @@ void tcp_hash_remove(struct stack *st, struct tcb *t)
 	st->n_live--;
 }
 
+/* Where each state may lead: figure 5 of RFC 9293 and its notes. TIME_WAIT is a struct of its own, so what leads there ends
+ * the tcb; each may end by a reset; a listener's child begins in SYN_RECEIVED. */
+#define TO(s) (1u << TCPS_##s)
+static const uint16_t state_moves[] = {
+	[TCPS_CLOSED] = TO(CLOSED) | TO(LISTEN) | TO(SYN_SENT) | TO(SYN_RECEIVED),
+	[TCPS_LISTEN] = TO(CLOSED),
+	[TCPS_SYN_SENT] = TO(CLOSED) | TO(SYN_RECEIVED) | TO(ESTABLISHED),
+	[TCPS_SYN_RECEIVED] = TO(CLOSED) | TO(ESTABLISHED) | TO(CLOSE_WAIT),
+	[TCPS_ESTABLISHED] = TO(CLOSED) | TO(FIN_WAIT_1) | TO(CLOSE_WAIT),
+	[TCPS_FIN_WAIT_1] = TO(CLOSED) | TO(FIN_WAIT_2) | TO(CLOSING),
+	[TCPS_FIN_WAIT_2] = TO(CLOSED),
+	[TCPS_CLOSE_WAIT] = TO(CLOSED) | TO(LAST_ACK),
+	[TCPS_CLOSING] = TO(CLOSED),
+	[TCPS_LAST_ACK] = TO(CLOSED),
+};
+#undef TO
+
 void tcp_set_state(struct tcb *t, enum tcp_state s)
 {
+	assert(t->state < sizeof(state_moves) / sizeof(state_moves[0]) && state_moves[t->state] & 1u << s);
 	t->state = (uint8_t)s;
 }
 
