@@ -38,6 +38,7 @@
 
 struct val { /* on its way from or to the program */
 	socklen_t len;	/* get: room; after: octets to give. set: octets given */
+	bool tell_len;	/* get: an error tells it too */
 	union {
 		int i;
 		uint64_t u64;
@@ -65,7 +66,7 @@ struct opt {
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
 	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
 	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp, get_fastopen, get_fastopen_connect,
-	get_fastopen_no_cookie, get_syncnt, get_meminfo;
+	get_fastopen_no_cookie, get_syncnt, get_meminfo, get_saved_syn;
 static opt_set set_repair, set_ulp, set_md5sig, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
 	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion,
 	set_window_clamp, set_fastopen, set_fastopen_connect, set_fastopen_no_cookie, set_syncnt;
@@ -242,7 +243,7 @@ int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 	r = o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
 	op_end(&op, 0);
 	if (r)
-		return r;
+		return v.tell_len && user_copy(len, &v.len, sizeof(v.len)) ? -EFAULT : r;
 	val_narrow(&v, level, room);
 	return user_copy(len, &v.len, sizeof(v.len)) || user_copy(val, v.b, v.len) ? -EFAULT : 0;
 }
@@ -628,6 +629,24 @@ static int get_meminfo(struct op *op, struct val *v)
 
 	tcp_info(own_stack(), op->f->tcb, &t);
 	return give(v, (uint32_t[9]){ t.rcv_mem_bytes, o->rcvbuf_bytes, 0, o->sndbuf_bytes, 0, t.snd_mem_bytes }, 9 * sizeof(uint32_t));
+}
+
+/* Read once; asked with too little room it says how much there is. */
+static int get_saved_syn(struct op *op, struct val *v)
+{
+	size_t len;
+	const void *syn = tcp_saved_syn(op->f->tcb, &len);
+
+	if (v->len < len) {
+		v->len = (socklen_t)len;
+		v->tell_len = true;
+		return -EINVAL;
+	}
+	v->len = (socklen_t)len;
+	if (syn)
+		memcpy(v->b, syn, len < sizeof(v->b) ? len : sizeof(v->b));
+	tcp_saved_syn_free(own_stack(), op->f->tcb);
+	return 0;
 }
 
 /* ---- Fast Open ---- */

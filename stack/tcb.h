@@ -155,6 +155,7 @@ struct tcb {
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
 	struct cell *errq;	/* tcp_errq.c; NULL: nothing was asked for */
+	struct cell *saved_syn;	/* TCP_SAVE_SYN: headers of the SYN, until they are read */
 	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
 	struct tcb *acc_next;
 
@@ -237,6 +238,7 @@ struct tcp_req {
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t timeouts, acked, tos, ecn, tfo; /* tfo: the SYN-ACK brings a cookie */
 	struct tcp_req *prev, *next;	/* of the listener, oldest first */
+	struct cell *saved_syn;
 };
 
 /* 2 MSL after an active close */

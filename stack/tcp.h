@@ -43,7 +43,7 @@ struct tcp_opts {
 	uint8_t rcvbuf_locked, sndbuf_locked;	/* set by the program: no auto-tuning */
 	uint8_t reuseaddr, reuseport, keepalive, linger_on, nodelay, cork;
 	uint8_t quickack, v6only, freebind, transparent, oobinline, timestamp_on, tos, ttl; /* ttl 0: default */
-	uint8_t zerocopy;			/* SO_ZEROCOPY */
+	uint8_t zerocopy, save_syn;		/* SO_ZEROCOPY; TCP_SAVE_SYN: 1 from the IP header on, 2 with Ethernet's */
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
@@ -145,6 +145,9 @@ enum tcp_state tcp_state(const struct tcb *tcb);
 bool tcp_error_pending(const struct tcb *tcb);		/* unlike TCP_EV_ERR, which other things set as well */
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
+/** tcp_saved_syn() - the headers that a listener kept with TCP_SAVE_SYN; NULL: none */
+const void *tcp_saved_syn(const struct tcb *tcb, size_t *ret_len);
+void tcp_saved_syn_free(struct stack *st, struct tcb *tcb);
 int tcp_peer(const struct tcb *tcb, struct endpoint *ret_ep);	/* -ENOTCONN */
 size_t tcp_readable_bytes(const struct tcb *tcb);	/* SIOCINQ */
 size_t tcp_unacked_bytes(const struct tcb *tcb);	/* SIOCOUTQ */

@@ -106,6 +106,7 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
 	cell_put(st, t->errq);
+	cell_put(st, t->saved_syn);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
@@ -1197,6 +1198,18 @@ int tcp_error_take(struct tcb *t)
 void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
 {
 	*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+}
+
+const void *tcp_saved_syn(const struct tcb *t, size_t *ret_len)
+{
+	*ret_len = t->saved_syn ? t->saved_syn->len : 0;
+	return t->saved_syn ? t->saved_syn->data : NULL;
+}
+
+void tcp_saved_syn_free(struct stack *st, struct tcb *t)
+{
+	cell_put(st, t->saved_syn);
+	t->saved_syn = NULL;
 }
 
 int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)
