@@ -332,6 +332,8 @@ static int set_rcvlowat(struct op *op, const struct val *v)
 	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : (int)stack_ctl(own_stack())->tcp_rmem[2] / 2;
 
 	o->rcvlowat_bytes = v->i < 0 || v->i > most ? most : v->i ? v->i : 1;
+	if (!o->rcvbuf_locked && o->rcvlowat_bytes > (int)(o->rcvbuf_bytes / 2)) /* it must fit the window */
+		o->rcvbuf_bytes = 2 * (uint32_t)o->rcvlowat_bytes;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_RCVBUF, op->t->now);
 	return 0;
 }
@@ -780,6 +782,7 @@ static int get_info(struct op *op, struct val *v)
 	i.tcpi_snd_cwnd = t.snd_cwnd;
 	i.tcpi_advmss = t.advmss;
 	i.tcpi_reordering = t.reordering;
+	i.tcpi_rcv_rtt = t.rcv_rtt_us;
 	i.tcpi_rcv_space = t.rcv_space;
 	i.tcpi_total_retrans = t.total_retrans;
 	i.tcpi_bytes_acked = t.bytes_acked;

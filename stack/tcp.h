@@ -166,9 +166,12 @@ struct tcp_info_view { /* what TCP_INFO and `ss -i` show; names as in linux/tcp.
 	uint32_t delivered;	/* segments */
 	uint8_t delivery_rate_app_limited, fastopen_client_fail;
 	uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
-	uint32_t rcv_mem_bytes, snd_mem_bytes;
+	uint32_t rcv_mem_bytes, snd_mem_bytes, rcv_rtt_us;
+	uint8_t timer;		/* TCP_TIMER_*, as ss shows it */
+	uint64_t timer_at;	/* usec_t */
 	char cc[16];
 };
+enum { TCP_TIMER_NONE, TCP_TIMER_ON, TCP_TIMER_KEEPALIVE, TCP_TIMER_TIMEWAIT, TCP_TIMER_PERSIST };
 void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *ret_info);
 /** tcp_info_times() - adds busy_us and its parts, up to @now */
 void tcp_info_times(const struct tcb *tcb, usec_t now, struct tcp_info_view *info);

@@ -67,6 +67,22 @@ void tcp_rate_sample(struct tcb *t, usec_t now)
 	tcp_rate_start(t, t->snd_nxt, now);
 }
 
+/* The one of Linux's that runs */
+static void info_timer(const struct tcb *t, struct tcp_info_view *i)
+{
+	static const struct {
+		uint8_t id, shown;
+	} order[] = { { TCPT_REXMT, TCP_TIMER_ON }, { TCPT_RACK, TCP_TIMER_ON }, { TCPT_PERSIST, TCP_TIMER_PERSIST },
+		      { TCPT_KEEP, TCP_TIMER_KEEPALIVE } };
+
+	for (unsigned k = 0; k < sizeof(order) / sizeof(order[0]) && !i->timer; k++) {
+		if (t->deadline[order[k].id] == USEC_NEVER)
+			continue;
+		i->timer = order[k].shown;
+		i->timer_at = t->deadline[order[k].id];
+	}
+}
+
 /* Linux shows these of a socket in any state */
 static void info_any(const struct stack *st, const struct tcb *t, struct tcp_info_view *i)
 {
@@ -105,6 +121,8 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->advmss = t->advmss;
 	i->pmtu = tcp_path_mtu(st, t);
 	i->ca_state = t->ca_state;
+	i->rcv_rtt_us = t->rcv_rtt_us;
+	info_timer(t, i);
 	i->retransmits = t->retransmits;
 	i->probes = t->probes;
 	i->backoff = t->backoff;

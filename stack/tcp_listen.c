@@ -254,6 +254,7 @@ void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
 	r->timeouts++;
 	if (resend) {
 		CNT(st, TcpRetransSegs);
+		CNT(st, TcpExtTCPSynRetrans);
 		tcp_xmit_synack(st, r, now);
 	}
 	wait = (usec_t)TCP_RTO_INIT_US << (r->timeouts < 20 ? r->timeouts : 20);
@@ -442,6 +443,7 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 	if (s->flags & TH_RST) {
 		if (s->seq == r->rcv_nxt) {
 			CNT(st, TcpAttemptFails);
+			CNT(st, TcpExtEmbryonicRsts);
 			tcp_req_drop(st, r);
 		} else {
 			drop(st, DROP_TCP_RST);

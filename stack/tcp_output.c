@@ -247,8 +247,13 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	hdr_push(p, &h);
 	ack_sent(t);
 	t->segs_out += p->gso_size ? (len + t->snd_mss - 1) / t->snd_mss : 1;
-	if (len > 0)
-		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
+	if (len > 0) {
+		uint32_t segs = (len + t->snd_mss - 1) / t->snd_mss;
+
+		t->data_segs_out += segs;
+		if (!rexmt)
+			CNT_ADD(st, TcpExtTCPOrigDataSent, segs);
+	}
 	*ret_sent = len + fin;
 	if (t->pace_Bps && len > 0)
 		tcp_pace_sent(t, len, now);
