@@ -81,7 +81,7 @@ static int option_take(struct config *cfg, int row, const char *value, bool firs
 		else if (r->type == CONFIG_NEIGHS)
 			cfg->n_neigh = 0;
 		else
-			config_init_sysctl(cfg);
+			stack_sysctl_default(&cfg->ctl);
 	}
 	rc = config_set(cfg, row, value, r->option, err, sizeof(err));
 	if (rc) {

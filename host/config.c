@@ -6,9 +6,6 @@
 #include "config.h"
 #include "sysctl.h"
 
-/* Linux's since 6.16; simulations and packet scripts keep what it was before */
-#define TCP_RMEM_MOST (32u << 20)
-
 const struct config_row config_rows[] = {
 #define SETTING(field, option, variable, type, dflt, lowest, highest, choices, argument, help) \
 	{ #field, option, variable, CONFIG_##type, dflt, lowest, highest, choices, argument, help },
@@ -323,18 +320,12 @@ int config_set(struct config *cfg, int row, const char *value, const char *shown
 	return -EINVAL;
 }
 
-void config_init_sysctl(struct config *cfg)
-{
-	stack_sysctl_default(&cfg->ctl);
-	cfg->ctl.tcp_rmem[2] = TCP_RMEM_MOST;
-}
-
 void config_init(struct config *cfg)
 {
 	char err[CONFIG_ERR_BYTES];
 
 	memset(cfg, 0, sizeof(*cfg));
-	config_init_sysctl(cfg);
+	stack_sysctl_default(&cfg->ctl);
 	for (int i = 0; i < config_n_rows; i++) {
 		if (config_rows[i].dflt)
 			config_set(cfg, i, config_rows[i].dflt, config_rows[i].variable, err, sizeof(err));

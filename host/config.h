@@ -59,7 +59,6 @@ extern const struct config_row config_rows[];
 extern const int config_n_rows;
 
 void config_init(struct config *cfg);	/* defaults */
-void config_init_sysctl(struct config *cfg); /* those of the protocols alone */
 void config_free(struct config *cfg);
 /** config_set() - @value for row @row; lists grow. @shown: name the user knows the setting by (option or variable). -EINVAL, -ENOMEM */
 int config_set(struct config *cfg, int row, const char *value, const char *shown, char *ret_err, size_t err_bytes);

@@ -32,7 +32,7 @@ const char *const stack_drop_texts[DROP_N] = {
 void stack_sysctl_default(struct stack_sysctl *ctl)
 {
 	*ctl = (struct stack_sysctl){
-		.tcp_rmem = { KIB(4), KIB(128), MIB(6) },
+		.tcp_rmem = { KIB(4), KIB(128), MIB(32) },
 		.tcp_wmem = { KIB(4), KIB(16), MIB(4) },
 		.tcp_syn_retries = 6,
 		.tcp_synack_retries = 5,
