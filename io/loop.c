@@ -41,10 +41,10 @@ static int loop_level(const struct io_loop_config *cfg)
 	return cfg->level ? (int)cfg->level : io_level_probe(NULL);
 }
 
-int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker)
+static int loop_open_at(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker, int level)
 {
 	struct io_loop *l = sys_mmap_anon(sizeof(*l), 0);
-	int r = loop_level(cfg);
+	int r = level;
 
 	if (!l)
 		return -ENOMEM;
@@ -81,6 +81,16 @@ int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, st
 	}
 	*ret_loop = l;
 	return 0;
+}
+
+/* A ring counts as locked memory of the user's, where the probe's small one still found room: then without. */
+int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker)
+{
+	int level = loop_level(cfg), r = loop_open_at(ret_loop, cfg, waker, level);
+
+	if (r == -ENOMEM && !cfg->level && level > 0 && level != IO_LEVEL_POLL)
+		r = loop_open_at(ret_loop, cfg, waker, IO_LEVEL_POLL);
+	return r;
 }
 
 static int loop_decorate(struct io_loop *l, const struct io_loop_config *cfg)

@@ -130,7 +130,7 @@ int sk_socket(int domain, int type, int protocol)
 	r = undecided_new(t, fd, domain == AF_INET ? 4 : 6, type, uid);
 	thr_leave(t);
 	if (!r)
-		return fd;
+		return stdio_follow(fd);
 	libc_next.close(fd);
 	return r;
 }
@@ -487,7 +487,7 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 		fd_close_private(r); /* as Linux: the connection is lost */
 		return -EFAULT;
 	}
-	return r;
+	return stdio_follow(r);
 }
 
 EXPORT(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))
