@@ -191,12 +191,12 @@ static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
 		return -EFAULT;
 	if (!fdtab_lookup(epfd))
 		r = epfd == fd ? -EINVAL : epoll_adopt(epfd);
-	if (r)
-		return r;
-	if (!op_begin_any(&ep, epfd))
+	if (r || !op_begin_any(&ep, epfd))
+		return (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, user_ev)); /* which says what is wrong first */
+	if (ep.f->kind != FILE_EPOLL || epfd == fd) {
+		op_end(&ep, 0);
 		return (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, user_ev));
-	if (ep.f->kind != FILE_EPOLL || epfd == fd)
-		return (int)op_end(&ep, -EINVAL);
+	}
 	ep.f->ep->kernel_fd = epfd;
 	ep.f->ep->kernel_slot = ep.t->slot;
 	f = fd_file(fd);

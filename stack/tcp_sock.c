@@ -395,6 +395,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
 {
+	uint16_t was = t->lport;
 	struct port_key key;
 	int r;
 
@@ -406,7 +407,7 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 	r = port_bind(st, &t->port, &key);
 	if (r < 0) {
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-		t->lport = 0;
+		t->lport = was;
 		t->flags &= ~TF_BOUND_PORT;
 		return r;
 	}
@@ -435,6 +436,7 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 		return bind_with_port(st, t, ep);
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
+	t->lport = 0;
 	if (!ipaddr_is_any(ep->addr))
 		t->flags |= TF_BOUND_ADDR;
 	return 0;
@@ -767,9 +769,7 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 		t->error = ECONNRESET;
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-	if (!(t->flags & TF_BOUND_PORT))
-		t->lport = 0;
-	t->rport = 0;
+	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
 	t->raddr = any_v6;
 	tcp_event(st, t, tcp_poll(t));
 	return 0;

@@ -344,6 +344,8 @@ void run_getopt(struct actor *a, const struct call *c)
 	text(a, "getsockopt(s%d, %s, room for %d)", c->a, o->name, (int)len);
 	r = getsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), c->z % 32 ? &len : NULL);
 	gave(a, r);
-	if (r == 0)
+	if (r == 0 && o->opt == TCP_CONGESTION && o->level == IPPROTO_TCP)
+		result(a, " length %u", len); /* the default is the machine's */
+	else if (r == 0)
 		result(a, " length %u value %#x", len, value_number(&v, len));
 }
