@@ -11,6 +11,7 @@
  *   pidfd	readable: the process is gone, slot_drop().
  *   links	a stream per process, FD_CLOEXEC there: its end while the process lives and is EXEC_PENDING means that the
  *		exec has happened, slot_exec_drop().
+ *   bell	passengers ring (passenger.c); what for, drive_keeper() finds in the arena.
  *   warden	is told when the host becomes empty or not; asks us to leave or to drain. Its end means that it died: then
  *		we stay as long as the host is not empty.
  *
@@ -28,6 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include "join.h"
+#include "passenger.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -38,10 +40,10 @@
 #define NOBODY		65534
 #define UNNAMED_MAX	1024
 
-enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER };
+enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER, EV_BELL };
 
 struct keeper {
-	int epfd, listen_fd, warden_fd, timer_fd;
+	int epfd, listen_fd, warden_fd, timer_fd, bell_fd;
 	struct thr *t;
 	struct watched {
 		int pidfd, link;
@@ -426,6 +428,9 @@ static void event(struct keeper *k, uint64_t data)
 		if (k->warden_fd >= 0)
 			warden_event(k);
 		break;
+	case EV_BELL: /* what was rung for stands in the arena: drive_keeper() */
+		bell_heard(k->bell_fd);
+		break;
 	case EV_TIMER:
 		sys_read(k->timer_fd, &ticks, sizeof(ticks));
 		k->timer_at = USEC_NEVER;
@@ -542,6 +547,9 @@ int keeper_main(const struct keeper_args *a)
 	watch_fd(&k, EV_LISTEN, 0, k.listen_fd);
 	watch_fd(&k, EV_WARDEN, 0, k.warden_fd);
 	watch_fd(&k, EV_TIMER, 0, k.timer_fd);
+	k.bell_fd = bell_open();
+	if (k.bell_fd >= 0)
+		watch_fd(&k, EV_BELL, 0, k.bell_fd);
 	seccomp_narrow();
 	k.changes_seen = atomic_load(&host->slot_changes) - 1;
 	say_to(k.warden_fd, KEEPER_READY, "");

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include "leaf.h"
+#include "passenger.h"
 #include "passport.h"
 #include "ready.h"
 #include "slot.h"
@@ -40,7 +41,7 @@ uint32_t slot_self(void)
 
 bool slot_is_vfork_child(void)
 {
-	return slot_self() && slot_self_page->pid != sys_getpid();
+	return slot_self() && !passenger && slot_self_page->pid != sys_getpid();
 }
 
 static int self_page_make(void)
@@ -181,7 +182,7 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 		if (!(v & LEAF_CONTENDED) && !atomic_compare_exchange_weak(word, &v, v | LEAF_CONTENDED))
 			continue;
 		rc = sys_futex_wait(word, v | LEAF_CONTENDED, &look);
-		if (rc == -ETIMEDOUT && atomic_load(word) == (v | LEAF_CONTENDED) &&
+		if (rc == -ETIMEDOUT && !passenger && atomic_load(word) == (v | LEAF_CONTENDED) &&
 		    slot_life(v & ~LEAF_CONTENDED) == SLOT_GONE) {
 			uint32_t dead = v | LEAF_CONTENDED;
 

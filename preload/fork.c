@@ -68,7 +68,7 @@ static pid_t fork_shared(pid_t (*do_fork)(void))
 
 static pid_t fork_by(pid_t (*do_fork)(void))
 {
-	if (!host_joined() || !slot_self() || slot_is_vfork_child() || sandboxed())
+	if (sandboxed() || !host_joined() || !slot_self() || slot_is_vfork_child())
 		return do_fork();
 	return fork_shared(do_fork);
 }

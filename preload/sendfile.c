@@ -9,7 +9,9 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#include "pump_priv.h"
 #include "sock_priv.h"
 
 #define CELLS_PER_TURN 64
@@ -88,8 +90,8 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 		return -EFAULT;
 	if (user_pos && pos < 0)
 		return -EINVAL;
-	if (fdtab_lookup(in_fd))
-		return -EINVAL;
+	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(user_pos ? SYS_preadv2 : SYS_readv))
+		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
 	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
 	if (n > MOVE_MAX_BYTES)

@@ -20,6 +20,7 @@ static bool op_enter(struct op *op, int fd)
 	if (unlikely(!op->t))
 		return false;
 	op->held = op->looked = op->waited = false;
+	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
 	op->f = fd_file(fd);
@@ -236,6 +237,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 
 	if (r)
 		return r;
+	kopt_listens(f);
 	op_hold(op);
 	tcp_local(f->tcb, &local);
 	v6only = tcp_opts(f->tcb)->v6only;
@@ -265,6 +267,8 @@ int sk_listen(int fd, int backlog)
 	if (op.f->kind == FILE_UNDECIDED)
 		return (int)op_end(&op, listen_undecided(&op, fd, backlog));
 	r = tcp_listen(own_stack(), op.f->tcb, backlog, op.t->now);
+	if (!r)
+		kopt_listens(op.f);
 	kernel_too = op.f->kernel_listens;
 	op_end(&op, 0);
 	if (!r && kernel_too)
@@ -517,8 +521,8 @@ static enum side connect_side(const struct op *op, const union sockaddr_any *a, 
 	return leak && *leak == '1' ? SIDE_KERNEL : SIDE_NOWHERE;
 }
 
-/* A port reserved by an earlier bind to the wildcard is now wanted in the kernel. */
-static int connect_kernel(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
+/* A port reserved by an earlier bind to the wildcard is now wanted in the kernel. Ends the operation. */
+static int leave_to_kernel(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
 {
 	struct endpoint local;
 	union sockaddr_any from;
@@ -536,7 +540,27 @@ static int connect_kernel(struct op *op, int fd, const union sockaddr_any *a, so
 	}
 	if (from_len && libc_next.bind(fd, &from.sa, from_len) < 0)
 		return -errno;
-	return (int)kernel_result(libc_next.connect(fd, &a->sa, len));
+	return 0;
+}
+
+int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
+{
+	int r;
+
+	if (op->f->kind == FILE_TCP)
+		return 0;
+	switch (connect_side(op, a, len)) {
+	case SIDE_KERNEL:
+		r = leave_to_kernel(op, fd, a, len);
+		return r ? r : CONNECT_KERNELS;
+	case SIDE_NOWHERE:
+		return (int)op_end(op, -ENETUNREACH);
+	case SIDE_PRIVATE:
+		if (!decide_private(op, fd, false) || op->f->kind == FILE_TCP)
+			return 0;
+	}
+	op_end(op, 0);
+	return CONNECT_KERNELS;
 }
 
 static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t len)
@@ -577,20 +601,10 @@ int sk_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	r = op.f->kind == FILE_EPOLL ? -ENOTSOCK : addr_from_user(&a, addr, len);
 	if (r)
 		return (int)op_end(&op, r);
-	if (op.f->kind == FILE_UNDECIDED) {
-		switch (connect_side(&op, &a, len)) {
-		case SIDE_KERNEL:
-			return connect_kernel(&op, fd, &a, len);
-		case SIDE_NOWHERE:
-			return (int)op_end(&op, -ENETUNREACH);
-		case SIDE_PRIVATE:
-			if (decide_private(&op, fd, false) && op.f->kind != FILE_TCP) {
-				op_end(&op, 0);
-				return (int)kernel_result(libc_next.connect(fd, addr, len));
-			}
-		}
-	}
-	return (int)op_end(&op, connect_private(&op, &a, len));
+	r = connect_decide(&op, fd, &a, len);
+	if (r == CONNECT_KERNELS)
+		return (int)kernel_result(libc_next.connect(fd, addr, len));
+	return r ? r : (int)op_end(&op, connect_private(&op, &a, len));
 }
 
 /* ---- shutdown, names ---- */
@@ -659,5 +673,5 @@ int sk_sockatmark(int fd)
 
 	if (!op_begin(&op, fd))
 		return (int)kernel_result(libc_next.sockatmark(fd));
-	return (int)op_end(&op, 0); /* no urgent mark is ahead */
+	return (int)op_end(&op, tcp_at_mark(op.f->tcb));
 }

@@ -311,6 +311,34 @@ EACH_HOW(wake_from_another_process_ends_the_sleep)
 	rig_close(&r);
 }
 
+/* A thread ended, its word has a new owner, and the kernel has not taken its ring apart yet. */
+EACH_HOW(wake_finds_the_new_owner_of_a_word)
+{
+	struct rig r = rig_open(how);
+	struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+				     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET };
+	struct io_wait short_one = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + MSEC(5) };
+	struct io_loop *fresh;
+
+	cr_assert_eq(io_loop_wait(r.l, &short_one), 0); /* what it waited with stays queued */
+	cr_assert_eq(io_loop_open(&fresh, &lc, r.waker), 0);
+	for (int i = 0; i < 3; i++) {
+		struct io_wait w = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + SEC(2) };
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			usleep(5000);
+			io_wake(r.waker);
+			_exit(0);
+		}
+		cr_assert_eq(io_loop_wait(fresh, &w), IO_WAIT_WAKE, "round %d", i);
+		cr_assert_lt(io_now(), w.deadline, "round %d: by time-out", i);
+		waitpid(pid, NULL, 0);
+	}
+	io_loop_close(fresh);
+	rig_close(&r);
+}
+
 EACH_HOW(wakes_by_the_thousand_none_lost)
 {
 	enum { N = 3000 };
