@@ -585,7 +585,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 			return r == -EAGAIN ? -EINPROGRESS : r;
 		r = tcp_connect(st, f->tcb, &to, op->t->now);
 	}
-	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
+	if (r < 0 && r != -EISCONN && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
 		tcp_disconnect(st, f->tcb, op->t->now);
 	return r;
 }

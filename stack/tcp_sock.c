@@ -774,7 +774,7 @@ static bool needs_reset(const struct tcb *t)
 
 int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 {
-	bool syn_sent = t->state == TCPS_SYN_SENT;
+	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -786,7 +786,7 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (syn_sent)
+	if (broken)
 		t->error = ECONNRESET;
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;

@@ -160,7 +160,9 @@ void run_connect(struct actor *a, const struct call *c)
 	int fd = arg_fd(c, c->a), r;
 	struct object *l = slot_obj(c->b);
 	uint16_t port = c->b >= 0 ? local_port(c->b) : 1;
-	socklen_t len = make_addr(&ss, domain_of(fd), c->x % 4 ? INADDR_LOOPBACK : c->x & 4 ? 0x7f000102 : INADDR_ANY, port ? port : 1);
+	int domain = domain_of(fd);
+	bool any = c->x % 4 == 0 && !(c->x & 4) && domain == AF_INET; /* of IPv6 it is ::1, which nobody has here */
+	socklen_t len = make_addr(&ss, domain, any ? INADDR_ANY : c->x % 4 ? INADDR_LOOPBACK : 0x7f000102, port ? port : 1);
 
 	if (c->b == -2)
 		ss.ss_family = AF_UNSPEC;
