@@ -19,7 +19,7 @@ static bool op_enter(struct op *op, int fd)
 	op->t = thr_enter();
 	if (unlikely(!op->t))
 		return false;
-	op->held = op->looked = op->waited = false;
+	op->held = op->looked = op->waited = op->partial = false;
 	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
@@ -89,7 +89,14 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	op->waited = true;
 	if (!op_let_go(op))
 		return -EBADF; /* closed by another thread */
-	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0);
+	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
+}
+
+void op_moved(struct op *op)
+{
+	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
+		sig_scope_begin(&op->scope);
+	op->partial = true;
 }
 
 /* ---- socket ---- */

@@ -238,8 +238,10 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = -EAGAIN;
 		} else {
 			r = recv_turn(op, u, flags, flags & MSG_PEEK ? done : 0);
-			if (r > 0)
+			if (r > 0) {
 				done += (size_t)r;
+				op_moved(op);
+			}
 			if (r == 0)
 				op_acted(op);
 			if (r == -EAGAIN && !(flags & MSG_PEEK))
@@ -542,8 +544,10 @@ static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struc
 		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
 			return done; /* the next call takes it */
 		r = send_turn(op, u, flags);
-		if (r > 0)
+		if (r > 0) {
 			done += r;
+			op_moved(op);
+		}
 		if (r >= 0 && !u->left)
 			return done;
 		if (empty && r == -EAGAIN)

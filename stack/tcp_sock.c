@@ -130,8 +130,6 @@ void tcp_done(struct stack *st, struct tcb *t)
 		port_release(st, &t->port);
 		t->flags &= ~TF_BOUND;
 	}
-	if (!(t->flags & TF_BOUND_ADDR) && t->state == TCPS_SYN_SENT)
-		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	tcp_set_state(t, TCPS_CLOSED);
 	if (t->flags & TF_ORPHAN) {
 		st->n_orphans--;
@@ -442,8 +440,6 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
 {
 	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
-		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
@@ -451,6 +447,8 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
+	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */

@@ -171,6 +171,10 @@ void run_connect(struct actor *a, const struct call *c)
 		result(a, "left out: backlog");
 		return;
 	}
+	if (slot_obj(c->a) && slot_obj(c->a)->shut_early) {
+		result(a, "left out: shut down before"); /* docs/compatibility.md */
+		return;
+	}
 	if (!may_sleep_on(a, c->a, 0))
 		return;
 	len = bad_addr_len(c, len);
@@ -196,6 +200,8 @@ void run_shutdown(struct actor *a, const struct call *c)
 	}
 	r = shutdown(arg_fd(c, c->a), how);
 	gave(a, r);
+	if (r < 0 && errno == ENOTCONN && o)
+		o->shut_early = true;
 	if (r == 0 && o) {
 		o->shut_wr |= how != SHUT_RD;
 		o->shut_rd |= how != SHUT_WR;
