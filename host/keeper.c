@@ -11,6 +11,7 @@
  *   pidfd	readable: the process is gone, slot_drop().
  *   links	a stream per process, FD_CLOEXEC there: its end while the process lives and is EXEC_PENDING means that the
  *		exec has happened, slot_exec_drop().
+ *   bell	passengers ring (passenger.c); what for, drive_keeper() finds in the arena.
  *   warden	is told when the host becomes empty or not; asks us to leave or to drain. Its end means that it died: then
  *		we stay as long as the host is not empty.
  *
@@ -28,6 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include "join.h"
+#include "passenger.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -38,10 +40,10 @@
 #define NOBODY		65534
 #define UNNAMED_MAX	1024
 
-enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER };
+enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER, EV_BELL };
 
 struct keeper {
-	int epfd, listen_fd, warden_fd, timer_fd;
+	int epfd, listen_fd, warden_fd, timer_fd, bell_fd;
 	struct thr *t;
 	struct watched {
 		int pidfd, link;
@@ -53,6 +55,7 @@ struct keeper {
 	uint32_t n_unnamed; /* links that have not said yet whose they are */
 	uint32_t changes_seen;
 	bool told_empty, told_once, draining, leave;
+	uint64_t conflicts_seen;
 	usec_t drain_until, timer_at; /* timer_at: what timer_fd is set to, USEC_NEVER: it is not */
 };
 
@@ -426,6 +429,9 @@ static void event(struct keeper *k, uint64_t data)
 		if (k->warden_fd >= 0)
 			warden_event(k);
 		break;
+	case EV_BELL: /* what was rung for stands in the arena: drive_keeper() */
+		bell_heard(k->bell_fd);
+		break;
 	case EV_TIMER:
 		sys_read(k->timer_fd, &ticks, sizeof(ticks));
 		k->timer_at = USEC_NEVER;
@@ -452,6 +458,22 @@ static bool drained(const struct keeper *k)
 	return k->draining && (io_now() >= k->drain_until || !stack_live(host->shard.stack));
 }
 
+/* The stack has defended our address (RFC 5227); that somebody else has it too is a person's to mend. */
+static void conflicts_look(struct keeper *k)
+{
+	uint64_t n = stack_counters(host->shard.stack)[CNT_ArpConflicts];
+	char text[CONFIG_ERR_BYTES];
+
+	if (n == k->conflicts_seen)
+		return;
+	if (!k->conflicts_seen) { /* once: who floods us must not fill the log */
+		snprintf(text, sizeof(text), "host=%s: another station on %s uses an address of this host; give one of them another address",
+			 host->name, host->ifname);
+		say_to(k->warden_fd, KEEPER_NOTES, text);
+	}
+	k->conflicts_seen = n;
+}
+
 /* Return: 0: told to leave, negative errno: the device cannot be driven */
 static int serve(struct keeper *k)
 {
@@ -463,6 +485,7 @@ static int serve(struct keeper *k)
 		if (!k->n_pidfds && atomic_load(&host->n_live) > 1)
 			timer_need(k, io_now() + ORPHAN_FORK_US);
 		warden_tell(k);
+		conflicts_look(k);
 		if (k->leave)
 			break;
 		r = drive_keeper(k->t, k->epfd);
@@ -542,6 +565,9 @@ int keeper_main(const struct keeper_args *a)
 	watch_fd(&k, EV_LISTEN, 0, k.listen_fd);
 	watch_fd(&k, EV_WARDEN, 0, k.warden_fd);
 	watch_fd(&k, EV_TIMER, 0, k.timer_fd);
+	k.bell_fd = bell_open();
+	if (k.bell_fd >= 0)
+		watch_fd(&k, EV_BELL, 0, k.bell_fd);
 	seccomp_narrow();
 	k.changes_seen = atomic_load(&host->slot_changes) - 1;
 	say_to(k.warden_fd, KEEPER_READY, "");

@@ -21,7 +21,7 @@
 #define THR_SIGIOS_MAX 16
 struct thr_sigio {
 	int32_t owner, sig, fd;
-	uint32_t bits;
+	uint32_t bits;	/* band; 0: a plain signal */
 };
 struct thr {
 	struct waiter *waiter;	/* in the arena */
@@ -63,12 +63,16 @@ void thr_leave(struct thr *t);
 void thr_leave_hold(struct thr *t);
 /** thr_exit() - the thread ends: role given back, waiter and loop freed. Called from a TLS destructor. */
 void thr_exit(struct thr *t);
+/** thr_loop_close() - what is to be sent is sent, the role given back, the loop closed; the next wait makes another. No lock held. */
+void thr_loop_close(struct thr *t);
 /** thr_fork_child() - forget the parent's thread state */
 void thr_fork_child(void);
 /** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */
 void thr_wake_later(struct thr *t, struct waiter *w);
 /** sigio_queue() - @bits became true on @f, which has O_ASYNC: a signal after unlocking. Shard lock. */
 void sigio_queue(struct thr *t, const struct file *f, uint32_t bits);
+/** sigurg_queue() - urgent data was announced on @f: SIGURG to its owner after unlocking. Shard lock. */
+void sigurg_queue(struct thr *t, const struct file *f);
 void sigio_send(struct thr *t); /* no lock held */
 /** waiters_wake_all() - every thread that sleeps looks again: where it is not known whom a lost wake was for. Shard lock. */
 void waiters_wake_all(void);

@@ -44,6 +44,8 @@ struct io_waker {
 };
 /** io_wake() - word++, and a system call only if the owner sleeps. Any thread, any process, no lock needed. */
 void io_wake(struct io_waker *w);
+/** io_wake_hook - process-local: called in place of the system call, by a process that may not make it (host/passenger.c) */
+extern void (*io_wake_hook)(struct io_waker *w);
 
 /* ---- the loop ---- */
 struct io_loop;

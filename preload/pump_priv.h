@@ -33,11 +33,25 @@ int spawn_by_fork(pid_t *ret_pid, const struct spawn_args *a);
 void spawn_fork_child(void);
 /** fork_child() - what a fork child does first; fork.c */
 void fork_child(uint32_t slot);
-/** sandbox_enter() - right before a seccomp filter is put on; sandboxed(): it was */
-void sandbox_enter(void);
+/** sandboxed() - a filter was put on, or almost no descriptor is allowed: the process makes no sockets of ours any more */
 bool sandboxed(void);
+/** sandbox_seccomp() - seccomp(2) by its registers */
+long sandbox_seccomp(const long args[6]);
+/** sandbox_may() - @nr with @args will not end the process, nor fail for the filter's sake. True where there is no filter */
+bool sandbox_may(long nr, const long args[6]);
+#define SANDBOX_MAY(nr) sandbox_may(nr, (const long[6]){ 0 })
+
+/* ---- filter.c ---- */
+/** filter_note() - one more filter, NULL: the strict mode. False: it will not be put on, or there is no memory. filter_forget(): it was not */
+struct sock_fprog;
+bool filter_note(const struct sock_fprog *given);
+void filter_forget(void);
+bool filter_known(void);
+bool filter_allows(long nr, const long args[6]);
 /** vfork_is_fork() - this process has private numbers; called by own_vfork */
 bool vfork_is_fork(void);
+/** vfork_in_unjoined_child() - what this process does to memory it does to its parent, which has not joined */
+bool vfork_in_unjoined_child(void);
 /** fork_by_clone() - clone() by its registers, without CLONE_VM */
 long fork_by_clone(const long args[6]);
 

@@ -73,6 +73,16 @@ void cell_put(struct stack *st, struct cell *c)
 		tcp_memory_freed(st);
 }
 
+uint32_t cell_ref(const struct stack *st, const struct cell *c)
+{
+	return c ? slab_index(&st->pools.cells[c->class], c) << 2 | c->class : 0;
+}
+
+struct cell *cell_of_ref(const struct stack *st, uint32_t ref)
+{
+	return ref ? slab_at(&st->pools.cells[ref & 3], ref >> 2) : NULL;
+}
+
 struct pbuf *pbuf_alloc(struct stack *st)
 {
 	struct pbuf *p = slab_alloc_raw(&st->pools.pbufs);

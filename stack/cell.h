@@ -33,6 +33,9 @@ int cell_init(struct stack *st);
  */
 struct cell *cell_alloc(struct stack *st, uint32_t want_bytes);
 void cell_put(struct stack *st, struct cell *c); /* takes one reference; NULL is fine */
+/* a cell in 32 bits; 0 for NULL */
+uint32_t cell_ref(const struct stack *st, const struct cell *c);
+struct cell *cell_of_ref(const struct stack *st, uint32_t ref);
 static inline void cell_get(struct cell *c)
 {
 	c->refs++;

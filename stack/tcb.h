@@ -87,6 +87,12 @@ enum tcp_ecn_flags {
 	ECN_REDUCED = 1u << 3,	/* for a mark, not for a loss: cwnd stays until snd_una reaches cwr_end */
 };
 
+/* Fast Open: data of the SYN was taken; as tcp_info shows them, why it was not */
+enum { TFO_SYN_DATA = 0x10, TFO_FAIL = 0x03, TFO_FAIL_COOKIE = 1, TFO_FAIL_NOT_ACKED = 2, TFO_FAIL_SYN_LOST = 3 };
+
+/* Linux's tcp_chrono: busy sending, and then the most outward of what held it up */
+enum tcp_chrono { TCP_CHRONO_IDLE, TCP_CHRONO_BUSY, TCP_CHRONO_RWND, TCP_CHRONO_SNDBUF };
+
 /* Tail loss probe that is not answered yet: new data, or the last segment once more */
 enum { TLP_NONE, TLP_NEW, TLP_REXMT };
 /* F-RTO: not at work; since the time-out; new data leaves in place of retransmissions */
@@ -114,6 +120,7 @@ struct tcb_listen {
 	uint32_t n_acc, n_reqs, backlog_conns;
 	uint32_t n_tfo;		/* children in SYN_RECEIVED */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
+	struct cell *tfo_keys;	/* of its own, NULL: the host's */
 };
 
 struct tcp_conn {
@@ -153,6 +160,8 @@ struct tcp_conn {
 	struct ip_path path;
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
+	struct cell *errq;	/* tcp_errq.c; NULL: nothing was asked for */
+	struct cell *saved_syn;	/* TCP_SAVE_SYN: headers of the SYN, until they are read */
 	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
 	struct tcp_conn *acc_next;
 
@@ -176,6 +185,7 @@ struct tcp_conn {
 	uint32_t reo_round_end, tlp_end;
 	uint32_t undo_una, undo_bytes;	/* sent again since undo_una, no D-SACK for it; UNDO_NONE_SENT */
 	uint8_t n_sack_recent, probes, ecn;
+	uint8_t tfo;		/* TFO_SYN_DATA, and why a client got none (Linux's TFO_*) */
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
 	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
 	uint32_t cwnd_used;	/* most in flight since cwnd_at_ms, while the program was what limited us */
@@ -194,6 +204,8 @@ struct tcp_conn {
 	uint32_t fin_seq;
 	uint32_t rcv_up;	/* the urgent octet, while urg_data is not 0 */
 	uint16_t urg_data;	/* TCP_URG_*, and the octet in the lowest eight bits */
+	uint8_t chrono;		/* TCP_CHRONO_*: what there is to send waits for */
+	uint8_t rate_app_limited;
 
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
@@ -212,6 +224,9 @@ struct tcp_conn {
 	/* ---- counted for tcp_info ---- */
 	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
 	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
+	uint32_t chrono_at, chrono_sum[3];	/* since when, and what was before; 1,024 us */
+	uint32_t rate_seq, rate_una, rate_at_us;	/* delivery rate: the sample ends when rate_seq is acknowledged */
+	uint32_t rate_bytes, rate_us;	/* the last one */
 };
 
 #define TCP_REST_CC_WORDS 6
@@ -219,12 +234,13 @@ struct tcp_conn {
 struct tcp_rest {
 	uint8_t state;		/* 0: not at rest */
 	uint8_t family, snd_wind_shift, rcv_wind_shift, ecn, quick_acks, reordering, reo_mult, reo_persist, soft_error;
-	uint16_t rcv_mss, peer_mss, advmss, pmtu_bytes, mtu_high;
+	uint8_t tfo, rate_app_limited;
+	uint16_t rcv_mss, peer_mss, advmss;
 	uint32_t flags, snd_nxt, rcv_nxt, rcv_adv, snd_wnd, snd_wl1, snd_max_wnd, iss, irs;
-	uint32_t ts_recent, ts_recent_ms, cwnd, ssthresh, cwnd_used, cwnd_at_ms, mtu_at_ms;
-	uint32_t srtt_us, mdev_us, mdev_max_us, rttvar_us, rto_us, min_rtt_us, ato_us;
+	uint32_t ts_recent, ts_recent_ms, cwnd, ssthresh, cwnd_used, cwnd_at_ms;
+	uint32_t srtt_us, mdev_us, rttvar_us, min_rtt_us, ato_us;
 	uint32_t rcv_rtt_us, rcvq_space, rcvbuf_bytes, sndbuf_bytes;
-	struct port_hold port;
+	uint32_t chrono_sum[3], rate_bytes, rate_us;
 	struct tcp_opts_row *opts; /* buffers excepted */
 	uint32_t cc[TCP_REST_CC_WORDS]; /* what cc_ops.rest() keeps */
 	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
@@ -236,7 +252,7 @@ struct tcb {
 	struct hnode node;
 	struct ipaddr laddr, raddr; /* those of conn, while it is in the table; at rest the only ones */
 	uint16_t lport, rport;
-	uint32_t pad;
+	struct port_hold port;	/* at rest */
 	struct tcp_conn *conn;	/* NULL: at rest. The one store that ends or begins it */
 	uint64_t user;		/* cookie of the host */
 	struct timer timer;	/* keep-alive at rest, TIMER_REST */
@@ -266,9 +282,10 @@ struct tcp_req {
 	uint32_t listener;	/* slab index; it takes its requests with it */
 	uint32_t iss, rcv_nxt, ts_recent, ts_offset;
 	uint32_t prev, next;	/* slab indexes, of the listener's, oldest first */
+	uint32_t saved_syn;	/* cell_ref(), 0: none */
 	uint8_t snd_wind_shift : 4, rcv_wind_shift : 4;
-	uint8_t flags;		/* TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t timeouts, tos;
+	uint8_t flags : 3;	/* TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t acked : 1, ecn : 1, tfo : 1; /* tfo: the SYN-ACK brings a cookie */
 	uint8_t no_rtt : 1;	/* SYN-ACK was sent more than once, or when is not known */
 };

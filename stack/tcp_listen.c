@@ -10,6 +10,7 @@
  * again and the peer's answer tried again.
  */
 #include <errno.h>
+#include <string.h>
 #include "tcp_priv.h"
 
 /* ---- requests ---- */
@@ -58,6 +59,7 @@ void tcp_req_drop(struct stack *st, struct tcp_req *r)
 		req_unlink(st, l, r);
 	htab_remove(&st->conns, &r->node);
 	wheel_cancel(&st->wheel, &r->timer);
+	cell_put(st, cell_of_ref(st, r->saved_syn));
 	slab_free(&st->requests, r);
 	st->n_live--;
 }
@@ -131,6 +133,19 @@ static void req_fill(struct stack *st, const struct tcp_conn *l, struct tcp_req 
 	req_options(st, l, r, s, now);
 }
 
+/* TCP_SAVE_SYN: headers alone, as Linux's tcp_reqsk_record_syn(). NULL: not wanted, or no memory */
+static struct cell *syn_save(struct stack *st, const struct tcp_conn *l, const struct ip_rx *ip, const struct tcp_seg *s)
+{
+	uint32_t hdr_len = ip->l4_len - s->len, from = l->opts.save_syn == 2 ? 0 : ETH_HDR_BYTES, len = ip->l4_off + hdr_len - from;
+	struct cell *c = l->opts.save_syn ? cell_alloc(st, len) : NULL;
+
+	if (!c)
+		return NULL;
+	memcpy(c->data, s->data - hdr_len - ip->l4_off + from, len);
+	c->len = len;
+	return c;
+}
+
 /* As Linux's inet_csk_reqsk_queue_is_full(); a SYN that replaces a TIME_WAIT needs the sequence number it was given */
 static bool cookie_wanted(struct stack *st, const struct tcp_conn *l, const struct tcp_seg *s)
 {
@@ -178,7 +193,7 @@ void tcp_listen_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx
 		tcp_cookie_answer(st, l, &once, now);
 		return;
 	}
-	if (s->o.tfo_ok && tfo_segment(st, l, ip, s, &give_cookie, now))
+	if ((s->o.tfo_ok || s->len) && tfo_segment(st, l, ip, s, &give_cookie, now))
 		return;
 	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
 		CNT(st, TcpExtTCPReqQFullDrop);
@@ -192,6 +207,7 @@ void tcp_listen_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx
 	}
 	req_fill(st, l, r, ip, s, now);
 	r->tfo = give_cookie;
+	r->saved_syn = cell_ref(st, syn_save(st, l, ip, s));
 	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
 	req_link(st, l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
@@ -242,6 +258,7 @@ void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
 	r->timeouts++;
 	if (resend) {
 		CNT(st, TcpRetransSegs);
+		CNT(st, TcpExtTCPSynRetrans);
 		tcp_xmit_synack(st, r, now);
 	}
 	wait = (usec_t)TCP_RTO_INIT_US << (r->timeouts < 20 ? r->timeouts : 20);
@@ -348,6 +365,8 @@ static void req_complete(struct stack *st, struct tcp_conn *l, struct tcp_req *r
 		r->acked = 1;
 		return;
 	}
+	t->saved_syn = cell_of_ref(st, r->saved_syn);
+	r->saved_syn = 0;
 	tcp_req_drop(st, r);
 	child_established(st, l, t, s, now);
 }
@@ -394,6 +413,7 @@ static bool tfo_segment(struct stack *st, struct tcp_conn *l, const struct ip_rx
 	t = child_open(st, l, &r, s, now);
 	if (!t)
 		return false;
+	t->saved_syn = syn_save(st, l, ip, s);
 	accept_link(st, l, t);
 	tcp_tfo_child(st, l, t, s, now);
 	CNT(st, TcpPassiveOpens);
@@ -427,6 +447,7 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 	if (s->flags & TH_RST) {
 		if (s->seq == r->rcv_nxt) {
 			CNT(st, TcpAttemptFails);
+			CNT(st, TcpExtEmbryonicRsts);
 			tcp_req_drop(st, r);
 		} else {
 			drop(st, DROP_TCP_RST);
@@ -502,6 +523,8 @@ void tcp_listen_stop(struct stack *st, struct tcp_conn *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
+	cell_put(st, l->l.tfo_keys);
+	l->l.tfo_keys = NULL;
 	htab_remove(&st->listeners, &l->tcb->node);
 	tcp_set_state(l, TCPS_CLOSED);
 }

@@ -255,6 +255,7 @@ static void ooo_insert(struct stack *st, struct tcp_conn *t, uint32_t seq, const
 		at = stop;
 	}
 	if (!fresh && t->flags & TF_SACK) { /* RFC 2883 4: a duplicate above the gap */
+		CNT(st, TcpExtTCPDSACKOfoSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = seq;
 		t->dsack_end = end;
@@ -477,6 +478,7 @@ static void tell_reader(struct stack *st, struct tcp_conn *t)
 static bool take_fin(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	t->rcv_nxt++;
+	t->bytes_received++;
 	t->flags |= TF_FIN_RCVD | TF_RCV_SHUT;
 	t->flags &= ~TF_FIN_OOO;
 	tcp_ooo_purge(st, t);
@@ -510,7 +512,9 @@ static bool take_fin(struct stack *st, struct tcp_conn *t, usec_t now)
 
 static void duplicate(struct stack *st, struct tcp_conn *t, uint32_t start, uint32_t end)
 {
+	CNT(st, TcpExtDelayedACKLost);
 	if (t->flags & TF_SACK) {
+		CNT(st, TcpExtTCPDSACKOldSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = start;
 		t->dsack_end = end;
@@ -617,6 +621,7 @@ void tcp_recv_skip(struct stack *st, struct tcp_conn *t)
 
 	t->rcv_bytes--;
 	t->copied_seq++;
+	t->urg_data = 0;
 	c->off++;
 	if (--c->len > 0)
 		return;

@@ -16,6 +16,7 @@
  * HyStart++, which a pause of a time-out ends anyway (RFC 9438 4.2, RFC 5681 4.1), and the chance to undo a reduction.
  *
  * Only ESTABLISHED and CLOSE_WAIT rest: there a connection may stay for hours. Keep-alive goes on by a timer of the tcb.
+ * Rare states keep it awake: a path that swallows large packets (tcp_mtu.c), an error queue, a SYN kept to be read.
  *
  * No memory to wake up: a segment is dropped, the peer sends it again; a call answers ENOBUFS; a keep-alive is tried again a
  * second later; close() resets the connection. The pool is limited by the region alone, not by the limit of payload.
@@ -124,7 +125,8 @@ static bool quiet(const struct tcp_conn *t, usec_t now)
 		return false;
 	if (t->ca_state != TCP_CA_OPEN || t->sack || t->ooo || t->tx_n || t->rx_n || t->rexmt_start)
 		return false;
-	if (t->error || t->urg_data || t->probes || t->retransmits || t->mtu_probe_len || t->parent)
+	if (t->error || t->urg_data || t->probes || t->retransmits || t->pmtu_bytes || t->parent || t->errq || t->saved_syn ||
+	    t->chrono != TCP_CHRONO_IDLE)
 		return false;
 	if (t->oow_at_ms && (int32_t)(tcp_ts_clock(now) - t->oow_at_ms) < (int32_t)TCP_OOW_RATE_MS) /* the limit must not be forgotten */
 		return false;
@@ -148,8 +150,6 @@ static void keep_fields(const struct tcp_conn *t, struct tcp_rest *r)
 	r->rcv_mss = (uint16_t)t->rcv_mss;
 	r->peer_mss = (uint16_t)t->peer_mss;
 	r->advmss = (uint16_t)t->advmss;
-	r->pmtu_bytes = t->pmtu_bytes;
-	r->mtu_high = t->mtu_high;
 	r->flags = t->flags & ~(TF_UNDO | TF_PEER_QUICK);
 	r->snd_nxt = t->snd_nxt;
 	r->rcv_nxt = t->rcv_nxt;
@@ -165,19 +165,15 @@ static void keep_fields(const struct tcp_conn *t, struct tcp_rest *r)
 	r->ssthresh = t->ssthresh;
 	r->cwnd_used = t->cwnd_used;
 	r->cwnd_at_ms = t->cwnd_at_ms;
-	r->mtu_at_ms = t->mtu_at_ms;
 	r->srtt_us = t->srtt_us;
 	r->mdev_us = t->mdev_us;
-	r->mdev_max_us = t->mdev_max_us;
 	r->rttvar_us = t->rttvar_us;
-	r->rto_us = t->rto_us;
 	r->min_rtt_us = t->min_rtt_us;
 	r->ato_us = t->ato_us;
 	r->rcv_rtt_us = t->rcv_rtt_us;
 	r->rcvq_space = t->rcvq_space;
 	r->rcvbuf_bytes = t->opts.rcvbuf_bytes;
 	r->sndbuf_bytes = t->opts.sndbuf_bytes;
-	r->port = t->port;
 	r->segs_in = t->segs_in;
 	r->segs_out = t->segs_out;
 	r->data_segs_in = t->data_segs_in;
@@ -186,6 +182,11 @@ static void keep_fields(const struct tcp_conn *t, struct tcp_rest *r)
 	r->dsack_dups = t->dsack_dups;
 	r->reord_seen = t->reord_seen;
 	r->rcv_ooopack = t->rcv_ooopack;
+	memcpy(r->chrono_sum, t->chrono_sum, sizeof(r->chrono_sum));
+	r->rate_bytes = t->rate_bytes;
+	r->rate_us = t->rate_us;
+	r->rate_app_limited = t->rate_app_limited;
+	r->tfo = t->tfo;
 	r->last_rcv = t->last_rcv;
 	r->last_snd = t->last_snd;
 	r->last_ack = t->last_ack;
@@ -214,6 +215,7 @@ static bool rest(struct stack *st, struct tcp_conn *t)
 	if (!row)
 		return false;
 	keep_fields(t, &s->rest);
+	s->port = t->port;
 	s->rest.opts = row;
 	memset(s->rest.cc, 0, sizeof(s->rest.cc));
 	if (cc->rest)
@@ -283,9 +285,6 @@ static void load(const struct stack *st, const struct tcb *s, struct tcp_conn *t
 	t->rcv_mss = r->rcv_mss;
 	t->peer_mss = r->peer_mss;
 	t->advmss = r->advmss;
-	t->pmtu_bytes = r->pmtu_bytes;
-	t->mtu_high = r->mtu_high;
-	t->mtu_at_ms = r->mtu_at_ms;
 	t->snd_una = t->snd_nxt = t->write_seq = t->snd_sml = t->push_seq = t->snd_wl2 = r->snd_nxt;
 	t->recover = t->high_rxt = t->lost_edge = t->rtt_seq_end = t->cwr_end = r->snd_nxt;
 	t->rcv_nxt = t->rcv_wup = r->rcv_nxt;
@@ -305,15 +304,15 @@ static void load(const struct stack *st, const struct tcb *s, struct tcp_conn *t
 	t->cwnd_at_ms = r->cwnd_at_ms;
 	t->srtt_us = r->srtt_us;
 	t->mdev_us = r->mdev_us;
-	t->mdev_max_us = r->mdev_max_us;
+	t->mdev_max_us = TCP_RTO_MIN_US; /* a new window of rttvar begins */
 	t->rttvar_us = r->rttvar_us;
-	t->rto_us = r->rto_us;
+	tcp_rto_update(t);
 	t->min_rtt_us = r->min_rtt_us;
 	t->ato_us = r->ato_us;
 	t->rcv_rtt_us = r->rcv_rtt_us;
 	t->rcvq_space = r->rcvq_space;
 	t->rack_rtt_us = RACK_NONE;
-	t->port = r->port;
+	t->port = s->port;
 	t->segs_in = r->segs_in;
 	t->segs_out = r->segs_out;
 	t->data_segs_in = r->data_segs_in;
@@ -322,6 +321,12 @@ static void load(const struct stack *st, const struct tcb *s, struct tcp_conn *t
 	t->dsack_dups = r->dsack_dups;
 	t->reord_seen = r->reord_seen;
 	t->rcv_ooopack = r->rcv_ooopack;
+	memcpy(t->chrono_sum, r->chrono_sum, sizeof(t->chrono_sum));
+	t->rate_seq = t->rate_una = r->snd_nxt;
+	t->rate_bytes = r->rate_bytes;
+	t->rate_us = r->rate_us;
+	t->rate_app_limited = r->rate_app_limited;
+	t->tfo = r->tfo;
 	t->last_rcv = r->last_rcv;
 	t->last_snd = r->last_snd;
 	t->last_ack = r->last_ack;
@@ -362,7 +367,11 @@ struct tcp_conn *tcp_unrest(struct stack *st, struct tcb *s, usec_t now)
 const struct tcp_conn *tcp_rest_look(const struct stack *st, const struct tcb *s, struct tcp_conn *c)
 {
 	memset(c, 0, sizeof(*c));
+	for (int i = 0; i < TCP_N_TIMERS; i++)
+		c->deadline[i] = USEC_NEVER;
 	load(st, s, c);
+	if (timer_armed(&s->timer))
+		c->deadline[TCPT_KEEP] = s->timer.at;
 	return c;
 }
 
@@ -377,7 +386,7 @@ static void leave(struct stack *st, struct tcb *s)
 	htab_remove(&st->conns, &s->node);
 	st->n_live--;
 	wheel_cancel(&st->wheel, &s->timer);
-	port_release(st, &s->rest.port);
+	port_release(st, &s->port);
 	opts_put(st, s->rest.opts);
 	slab_free(&st->tcbs, s);
 }
@@ -431,8 +440,8 @@ void tcp_rest_restore(struct stack *st, struct tcb *s)
 	struct port_key key;
 
 	rest_port_key(st, s, &key);
-	s->rest.port = (struct port_hold){ 0 };
-	if (s->rest.flags & TF_BOUND && port_join(st, &s->rest.port, &key) != 0)
+	s->port = (struct port_hold){ 0 };
+	if (s->rest.flags & TF_BOUND && port_join(st, &s->port, &key) != 0)
 		s->rest.flags &= ~TF_BOUND;
 	s->node.kind = TCP_NODE_TCB;
 	htab_insert(&st->conns, &s->node, siphash_tuple(&st->key_tuple, &s->laddr, s->lport, &s->raddr, s->rport));

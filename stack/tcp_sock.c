@@ -5,6 +5,7 @@
  * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(),
  * tcp_poll().
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include "tcp_priv.h"
@@ -126,6 +127,8 @@ void tcp_free(struct stack *st, struct tcp_conn *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
+	cell_put(st, t->errq);
+	cell_put(st, t->saved_syn);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	tcp_drop(st, t);
@@ -143,6 +146,7 @@ void tcp_done(struct stack *st, struct tcp_conn *t)
 	t->cc_cell = NULL;
 	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	t->chrono = TCP_CHRONO_IDLE;
 	if (t->flags & TF_FASTOPEN)
 		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
@@ -151,8 +155,6 @@ void tcp_done(struct stack *st, struct tcp_conn *t)
 		port_release(st, &t->port);
 		t->flags &= ~TF_BOUND;
 	}
-	if (!(t->flags & TF_BOUND_ADDR) && t->state == TCPS_SYN_SENT)
-		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	tcp_set_state(t, TCPS_CLOSED);
 	if (t->flags & TF_ORPHAN) {
 		st->n_orphans--;
@@ -192,8 +194,26 @@ void tcp_hash_remove(struct stack *st, struct tcp_conn *t)
 	st->n_live--;
 }
 
+/* Where each state may lead: figure 5 of RFC 9293 and its notes. TIME_WAIT is a struct of its own, so what leads there ends
+ * the tcb; each may end by a reset; a listener's child begins in SYN_RECEIVED. */
+#define TO(s) (1u << TCPS_##s)
+static const uint16_t state_moves[] = {
+	[TCPS_CLOSED] = TO(CLOSED) | TO(LISTEN) | TO(SYN_SENT) | TO(SYN_RECEIVED),
+	[TCPS_LISTEN] = TO(CLOSED),
+	[TCPS_SYN_SENT] = TO(CLOSED) | TO(SYN_RECEIVED) | TO(ESTABLISHED),
+	[TCPS_SYN_RECEIVED] = TO(CLOSED) | TO(ESTABLISHED) | TO(CLOSE_WAIT),
+	[TCPS_ESTABLISHED] = TO(CLOSED) | TO(FIN_WAIT_1) | TO(CLOSE_WAIT),
+	[TCPS_FIN_WAIT_1] = TO(CLOSED) | TO(FIN_WAIT_2) | TO(CLOSING),
+	[TCPS_FIN_WAIT_2] = TO(CLOSED),
+	[TCPS_CLOSE_WAIT] = TO(CLOSED) | TO(LAST_ACK),
+	[TCPS_CLOSING] = TO(CLOSED),
+	[TCPS_LAST_ACK] = TO(CLOSED),
+};
+#undef TO
+
 void tcp_set_state(struct tcp_conn *t, enum tcp_state s)
 {
+	assert(t->state < sizeof(state_moves) / sizeof(state_moves[0]) && state_moves[t->state] & 1u << s);
 	t->state = (uint8_t)s;
 }
 
@@ -354,6 +374,11 @@ uint64_t tcp_user(const struct tcb *s)
 	return s->user;
 }
 
+bool tcp_is_taken(const struct tcb *s)
+{
+	return !s->conn || !(s->conn->flags & (TF_ORPHAN | TF_ACCEPTQ));
+}
+
 int tcp_ready(struct stack *st, struct tcb *s, usec_t now)
 {
 	return tcp_wake(st, s, now) ? 0 : -ENOBUFS;
@@ -427,6 +452,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *s, enum tcp_opt_id opt, usec_
 
 static int bind_with_port(struct stack *st, struct tcp_conn *t, const struct endpoint *ep)
 {
+	uint16_t was = t->lport;
 	struct port_key key;
 	int r;
 
@@ -438,7 +464,7 @@ static int bind_with_port(struct stack *st, struct tcp_conn *t, const struct end
 	r = port_bind(st, &t->port, &key);
 	if (r < 0) {
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-		t->lport = 0;
+		t->lport = was;
 		t->flags &= ~TF_BOUND_PORT;
 		return r;
 	}
@@ -456,7 +482,7 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 	struct tcp_conn *t = s->conn;
 
 	(void)now;
-	if (!t || t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
+	if (!t)
 		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
@@ -465,10 +491,13 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
+	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
+	t->lport = 0;
 	if (!ipaddr_is_any(ep->addr))
 		t->flags |= TF_BOUND_ADDR;
 	return 0;
@@ -506,6 +535,7 @@ int tcp_listen(struct stack *st, struct tcb *s, int backlog, usec_t now)
 		return r;
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
+	tcp_tfo_listen(st, t);
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
 	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
@@ -619,7 +649,9 @@ static void conn_clear(struct tcp_conn *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
-	t->ecn = 0;
+	t->ecn = t->tfo = t->chrono = 0;
+	t->rate_bytes = t->rate_us = 0;
+	memset(t->chrono_sum, 0, sizeof(t->chrono_sum));
 	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
@@ -705,6 +737,7 @@ static int connect_port(struct stack *st, struct tcp_conn *t, struct connect_try
 static void syn_leaves(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	t->flags &= ~TF_SYN_WAITS;
+	t->flags |= TF_CONNECTING;
 	tcp_tx_note(st, t, now); /* the SYN alone: its data may not be taken */
 	tcp_rto_arm(st, t, now);
 	tcp_xmit_syn(st, t, now);
@@ -757,11 +790,11 @@ static int do_connect(struct stack *st, struct tcp_conn *t, const struct endpoin
 	tcp_set_state(t, TCPS_SYN_SENT);
 	tcp_hash_insert(st, t);
 	CNT(st, TcpActiveOpens);
-	if (fast && st->ctl.tcp_fastopen & 1) {
+	if (fast && st->ctl.tcp_fastopen & TFO_CLIENT) {
 		t->flags |= TF_FASTOPEN;
 		if (tcp_tfo_known(st, t)) {
 			t->flags |= TF_SYN_WAITS;
-			t->flags &= ~TF_CONNECTING; /* what there is to tell comes from send() */
+			t->flags &= ~TF_CONNECTING; /* there is nothing to tell before send() */
 			return 0;
 		}
 	}
@@ -792,7 +825,7 @@ static bool needs_reset(const struct tcp_conn *t)
 
 static int do_disconnect(struct stack *st, struct tcp_conn *t, usec_t now)
 {
-	bool syn_sent = t->state == TCPS_SYN_SENT;
+	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -804,13 +837,11 @@ static int do_disconnect(struct stack *st, struct tcp_conn *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (syn_sent)
+	if (broken)
 		t->error = ECONNRESET;
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-	if (!(t->flags & TF_BOUND_PORT))
-		t->lport = 0;
-	t->rport = 0;
+	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
 	t->raddr = any_v6;
 	tcp_event(st, t, tcp_poll(t->tcb));
 	return 0;
@@ -1180,9 +1211,12 @@ void tcp_send_commit(struct stack *st, struct tcb *s, size_t n, unsigned flags, 
 	tcp_touch(st, t);
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
+		if (t->flags & TF_SYN_WAITS)
+			syn_leaves(st, t, now);
 		return;
 	}
 	commit_cells(t, (uint32_t)n);
+	tcp_chrono_start(t, TCP_CHRONO_BUSY, now);
 	t->flags &= ~(TF_SND_BUSY | TF_MORE);
 	rsv_free(st, t);
 	if (flags & TCP_SEND_MORE)
@@ -1235,7 +1269,7 @@ uint32_t tcp_poll(const struct tcb *s)
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
-	if (t->error)
+	if (t->error || (t->errq && tcp_conn_errq_ready(t)))
 		ev |= TCP_EV_ERR;
 	return ev;
 }
@@ -1245,6 +1279,11 @@ enum tcp_state tcp_state(const struct tcb *s)
 	const struct tcp_conn *t = tcp_conn(s);
 
 	return (enum tcp_state)(t ? t->state : s->rest.state);
+}
+
+bool tcp_error_pending(const struct tcb *s)
+{
+	return s->conn && s->conn->error != 0;
 }
 
 int tcp_error_take(struct tcb *s)
@@ -1260,6 +1299,22 @@ void tcp_local(const struct tcb *s, struct endpoint *ret_ep)
 		*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
 	else
 		*ret_ep = (struct endpoint){ .addr = s->laddr, .port = s->lport };
+}
+
+const void *tcp_saved_syn(const struct tcb *s, size_t *ret_len)
+{
+	const struct cell *c = s->conn ? s->conn->saved_syn : NULL;
+
+	*ret_len = c ? c->len : 0;
+	return c ? c->data : NULL;
+}
+
+void tcp_saved_syn_free(struct stack *st, struct tcb *s)
+{
+	if (!s->conn)
+		return;
+	cell_put(st, s->conn->saved_syn);
+	s->conn->saved_syn = NULL;
 }
 
 int tcp_peer(const struct tcb *s, struct endpoint *ret_ep)

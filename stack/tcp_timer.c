@@ -35,6 +35,13 @@ void tcp_timers_arm(struct stack *st, struct tcp_conn *t)
 
 /* ---- round trip and RTO ---- */
 
+void tcp_rto_update(struct tcp_conn *t)
+{
+	t->rto_us = t->srtt_us ? (t->srtt_us >> 3) + t->rttvar_us : TCP_RTO_INIT_US;
+	if (t->rto_us > TCP_RTO_MAX_US)
+		t->rto_us = TCP_RTO_MAX_US;
+}
+
 /**
  * tcp_rtt_sample() - RFC 6298 2 as Linux's tcp_rtt_estimator() does it
  * @rtt_us:	a sample of a segment sent once
@@ -77,9 +84,7 @@ void tcp_rtt_sample(struct tcp_conn *t, uint32_t rtt_us)
 			t->mdev_max_us = TCP_RTO_MIN_US;
 		}
 	}
-	t->rto_us = (t->srtt_us >> 3) + t->rttvar_us;
-	if (t->rto_us > TCP_RTO_MAX_US)
-		t->rto_us = TCP_RTO_MAX_US;
+	tcp_rto_update(t);
 }
 
 static usec_t backed_off(const struct tcp_conn *t)
@@ -156,6 +161,7 @@ static bool handshake_timeout(struct stack *st, struct tcp_conn *t, usec_t now)
 	t->retransmits++;
 	t->backoff++;
 	CNT(st, TcpRetransSegs);
+	CNT(st, TcpExtTCPSynRetrans);
 	t->total_retrans++;
 	if (t->flags & TF_FASTOPEN && t->state == TCPS_SYN_SENT)
 		tcp_tfo_syn_lost(st, t);

@@ -31,7 +31,7 @@ static void check_pointer(struct stack *st, struct tcp_conn *t, const struct tcp
 		skip_old(st, t);
 	t->urg_data = TCP_URG_NOTYET;
 	t->rcv_up = up;
-	tcp_event(st, t, TCP_EV_PRI); /* SIGURG is due now, even if the octet comes later */
+	tcp_event(st, t, TCP_EV_PRI | TCP_EV_URG); /* even if the octet comes later */
 }
 
 void tcp_urg_take(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s)
@@ -51,6 +51,23 @@ bool tcp_at_mark(const struct tcb *s)
 	const struct tcp_conn *t = s->conn;
 
 	return t && t->urg_data && t->rcv_up == t->copied_seq;
+}
+
+bool tcp_mark_after(const struct tcb *s, size_t skip)
+{
+	const struct tcp_conn *t = s->conn;
+
+	return t && t->urg_data && t->rcv_up - t->copied_seq == skip;
+}
+
+void tcp_mark_pass(struct stack *st, struct tcb *s)
+{
+	struct tcp_conn *t = s->conn;
+
+	if (!t || t->rcv_bytes != 1 || t->flags & TF_RCV_BUSY || !tcp_hole_first(t))
+		return;
+	tcp_touch(st, t);
+	tcp_recv_skip(st, t);
 }
 
 int tcp_recv_oob(struct stack *st, struct tcb *s, bool peek, uint8_t *ret_octet)
