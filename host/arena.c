@@ -141,7 +141,7 @@ static int format_stack(struct host *h, const struct config *cfg, const struct h
 
 	if (sys_call(SYS_getrandom, sc.seed, sizeof(sc.seed), 0, 0, 0, 0) != (long)sizeof(sc.seed))
 		return -EIO;
-	stack_sysctl_default(&sc.ctl);
+	sc.ctl = cfg->ctl;
 	sc.ctl.mem_limit_bytes = mem < h->arena_bytes / 2 ? mem : h->arena_bytes / 2;
 	sc.ctl.tcp_ecn = (uint8_t)cfg->ecn;
 	if (cc >= 0)

@@ -509,7 +509,7 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 	}
 	for (;;) {
 		struct io_wait iw = { .rx = t->role, .block = true, .wake_seen = seen, .deadline = w->deadline,
-				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_stay = w->kfds_stay };
+				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_key = w->kfds_key };
 		bool woken;
 		int r;
 
@@ -529,6 +529,14 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 		}
 		sleep_enter(t); /* nothing for us: on with it */
 	}
+}
+
+void drive_kfds_forget(struct thr *t, uint64_t key)
+{
+	thr_defer();
+	if (t->loop)
+		io_loop_kfds_forget(t->loop, key);
+	thr_undefer();
 }
 
 void drive_once(struct thr *t)
@@ -652,7 +660,7 @@ int drive_keeper(struct thr *t, int epoll_fd)
 {
 	static struct keeper_look look; /* one keeper, one thread */
 	struct pollfd kfd = { .fd = epoll_fd, .events = POLLIN };
-	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_stay = true };
+	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_key = 1 };
 	struct pbuf *out = NULL;
 	bool rung = owed_wakes_send();
 	uint64_t role;

@@ -41,7 +41,7 @@ struct shard {
 	_Atomic uint32_t lock; /* lock.h */
 	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
 	struct stack *stack;
-	struct file *making; /* made under this hold of the lock, and perhaps not yet under a number */
+	struct file *moving[2]; /* made, or given or losing a number under this hold of the lock: counted anew if the holder dies */
 };
 
 enum keeper_pace { KEEPER_ASLEEP = 0, KEEPER_SLOW = 1 /* 10 Hz */, KEEPER_TICK = 2 /* 4 ms */ };
@@ -85,6 +85,7 @@ struct slot {
 	_Atomic uint32_t table_lock;	/* leaf lock (leaf.h) */
 	_Atomic uint64_t n_entries;	/* live fdents */
 	_Atomic uint32_t chunk_top;	/* all chunks in use are below */
+	struct file *_Atomic copying;	/* FORKING: its references are being copied here right now; a parent that dies leaves it */
 	struct waiter *waiters;		/* threads of this process (shard lock) */
 	_Atomic(struct fdchunk *) chunk[1024]; /* 1,048,576 numbers */
 	char comm[16];
@@ -109,7 +110,8 @@ struct waiter { /* one per thread, in host->waiters */
 enum file_kind { FILE_UNDECIDED = 1, FILE_TCP = 2, FILE_EPOLL = 3, FILE_KERNEL = 4 /* decided: not ours */ };
 
 struct file {
-	_Atomic uint32_t refs;	/* descriptor numbers in all processes + calls that hold it while unlocked */
+	_Atomic uint32_t refs;	/* descriptor numbers in all processes, and what is on its way to one */
+	uint32_t holds;		/* calls in progress that let the lock go: places in waiter->held[], and counted from there by a repair */
 	_Atomic uint32_t numbers; /* descriptor numbers in all processes */
 	uint8_t kind;
 	uint8_t family;		/* 4 or 6 */

@@ -177,7 +177,7 @@ void shard_unlock(struct thr *t)
 
 	(void)t;
 	stack_touch_clear(host->shard.stack);
-	host->shard.making = NULL;
+	host->shard.moving[0] = host->shard.moving[1] = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);
 	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
 		if (was & LOCK_CONTENDED)

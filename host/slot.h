@@ -52,10 +52,12 @@ struct fdent *fdtab_lookup(int fd);
  * fdtab_set() - number @fd now means @file (refs and numbers go up); what it meant before is returned to be unref'ed
  * @ret_old:	NULL where it meant nothing
  *
+ * Shard lock: whoever dies at it is noticed by its lock, and what it was changing is counted anew.
+ *
  * Return: 0, -EBADF: number out of range, -ENOMEM: arena full, -ESRCH: no slot
  */
 int fdtab_set(int fd, struct file *file, uint32_t flags, struct file **ret_old);
-/** fdtab_clear() - number is no longer ours: gives the reference it held, NULL: it was not */
+/** fdtab_clear() - number is no longer ours: gives the reference it held, NULL: it was not. Under the same hold of the lock it goes elsewhere. */
 struct file *fdtab_clear(int fd);
 /** fdtab_cloexec() - F_SETFD and FIOCLEX: set or clear FD_CLOEXEC of a number that is ours; -EBADF */
 int fdtab_cloexec(int fd, bool on);
@@ -70,6 +72,8 @@ int fdtab_copy(uint32_t to, uint32_t from);
 void fdtab_move(uint32_t to, uint32_t from);
 /** fdtab_leave() - the process ends, its gate is closed: all its entries go, as at its death. No lock held. */
 void fdtab_leave(struct thr *t);
+/** fdtab_recount() - refs and numbers of @f from all tables: who changed it died at it. Shard lock. */
+void fdtab_recount(struct file *f);
 /** fdtab_drop() - entries of @slot go, 64 at a time under the shard lock, then (FDTAB_ALL) their memory */
 void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which);
 

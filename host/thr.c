@@ -124,6 +124,8 @@ void thr_loop_close(struct thr *t)
 		}
 	}
 	drive_thread_exits(t);
+	io_loop_close(t->loop); /* before the waiter has its next owner: closing writes to the word that others wake it by */
+	t->loop = NULL;
 	shard_lock(t);
 	while ((p = t->tx_done)) {
 		t->tx_done = p->next;

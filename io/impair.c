@@ -8,6 +8,10 @@
  * same frames at the same times with the same seed have the same fate. Frames held lie in a heap by time, equal times in
  * order of arrival: without jitter and reordering a delay keeps the order.
  *
+ * With a rate each frame first waits for those before it: `link_free` is when the last of them has left. The queue in front
+ * of the rate is bounded in octets; what does not fit is lost there. Random loss comes behind it, so that a lost frame has
+ * taken its time on the link.
+ *
  * A super-frame (64 KiB, segmentation offload) is one frame here: its loss is a burst of 45 segments. Who wants the loss
  * of single segments turns offload off.
  */
@@ -22,8 +26,10 @@
 
 struct impair {
 	uint32_t loss_ppm, dup_ppm, reorder_ppm, corrupt_ppm;
-	usec_t delay_us, jitter_us, gap_us;
+	usec_t delay_us, jitter_us, gap_us, late_us;
 	uint64_t rng, limit, order;
+	uint64_t rate_bps, queue_bytes; /* 0: unlimited */
+	usec_t link_free;
 	struct impair_frame **heap; /* heap[0] is due first */
 	size_t n, cap;
 	struct impair_counts counts;
@@ -46,27 +52,42 @@ static bool impair_chance(struct impair *im, uint32_t ppm)
 
 /* ---- specification ---- */
 
-enum impair_unit { UNIT_COUNT, UNIT_PERCENT, UNIT_TIME };
+enum impair_unit { UNIT_COUNT, UNIT_PERCENT, UNIT_TIME, UNIT_RATE, UNIT_BYTES };
 
-/** impair_number() - @text as a number of @unit: count, parts per million from "1.5%", microseconds from "20ms" */
+/** impair_suffix() - factor of the suffix @s of a number @v of @unit, 0: there is no such */
+static double impair_suffix(enum impair_unit unit, double v, const char *s)
+{
+	static const struct {
+		enum impair_unit unit;
+		const char *text;
+		double below, factor;
+	} suffixes[] = {
+		{ UNIT_PERCENT, "%", 100.000001, PPM / 100 }, { UNIT_TIME, "us", 1e9, 1 }, { UNIT_TIME, "ms", 1e6, 1e3 },
+		{ UNIT_TIME, "s", 1e3, 1e6 }, { UNIT_RATE, "kbit", 1e8, 1e3 }, { UNIT_RATE, "mbit", 1e5, 1e6 },
+		{ UNIT_BYTES, "k", 1e6, 1024 }, { UNIT_BYTES, "m", 1e3, 1048576 },
+	};
+
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
+		if (suffixes[i].unit == unit && v < suffixes[i].below && !strcmp(suffixes[i].text, s))
+			return suffixes[i].factor;
+	return 0;
+}
+
+/**
+ * impair_number() - @text as a number of @unit: count, parts per million from "1.5%", microseconds from "20ms", bits per
+ * second from "100mbit", octets from "512k"
+ */
 static bool impair_number(const char *text, enum impair_unit unit, uint64_t *ret)
 {
 	char *end;
-	double v = strtod(text, &end), scale = 1;
+	double v = strtod(text, &end), scale;
 
 	if (end == text || !(v >= 0))
 		return false;
 	if (unit == UNIT_COUNT)
 		return *ret = strtoull(text, &end, 0), *end == '\0';
-	if (unit == UNIT_PERCENT && v <= 100 && !strcmp(end, "%"))
-		scale = PPM / 100;
-	else if (unit == UNIT_TIME && v < 1e9 && !strcmp(end, "us"))
-		scale = 1;
-	else if (unit == UNIT_TIME && v < 1e6 && !strcmp(end, "ms"))
-		scale = 1000;
-	else if (unit == UNIT_TIME && v < 1e3 && !strcmp(end, "s"))
-		scale = 1000000;
-	else
+	scale = impair_suffix(unit, v, end);
+	if (scale == 0)
 		return false;
 	*ret = (uint64_t)(v * scale + 0.5);
 	return true;
@@ -85,7 +106,8 @@ static bool impair_item(struct impair *im, const char *name, const char *text)
 		{ "reorder", UNIT_PERCENT, &im->reorder_ppm, NULL }, { "corrupt", UNIT_PERCENT, &im->corrupt_ppm, NULL },
 		{ "delay", UNIT_TIME, NULL, &im->delay_us },	     { "jitter", UNIT_TIME, NULL, &im->jitter_us },
 		{ "gap", UNIT_TIME, NULL, &im->gap_us },	     { "limit", UNIT_COUNT, NULL, &im->limit },
-		{ "seed", UNIT_COUNT, NULL, &seed },
+		{ "late", UNIT_TIME, NULL, &im->late_us },	     { "rate", UNIT_RATE, NULL, &im->rate_bps },
+		{ "queue", UNIT_BYTES, NULL, &im->queue_bytes },     { "seed", UNIT_COUNT, NULL, &seed },
 	};
 
 	for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
@@ -241,19 +263,44 @@ static int impair_hold(struct impair *im, const struct iovec *iov, int n_iov, us
 	return -ENOMEM;
 }
 
+/** impair_rate() - *at: when a frame of @len octets has left the link. False: the queue in front of it is full */
+static bool impair_rate(struct impair *im, uint64_t len, usec_t *at)
+{
+	usec_t waits = im->link_free > *at ? im->link_free - *at : 0;
+
+	if (im->rate_bps == 0)
+		return true;
+	if (im->queue_bytes && waits * im->rate_bps / 8000000 + len > im->queue_bytes)
+		return false;
+	im->link_free = *at = *at + waits + len * 8000000 / im->rate_bps;
+	return true;
+}
+
+static uint64_t wire_bytes(const struct iovec *iov, int n_iov)
+{
+	uint64_t len = 0;
+
+	for (int i = 0; i < n_iov; i++)
+		len += iov[i].iov_len;
+	return len > VNET_HDR_BYTES ? len - VNET_HDR_BYTES : 0;
+}
+
 int impair_push(struct impair *im, const struct iovec *iov, int n_iov, usec_t now)
 {
 	bool lost = impair_chance(im, im->loss_ppm), doubled = impair_chance(im, im->dup_ppm);
 	bool reordered = impair_chance(im, im->reorder_ppm), damaged = impair_chance(im, im->corrupt_ppm);
 	uint64_t jitter = impair_random(im), jitter2 = impair_random(im), damage = impair_random(im) | 1u << 31;
-	usec_t due = now + im->delay_us + jitter % (im->jitter_us + 1);
+	usec_t due;
 	int r;
 
 	im->counts.in++;
+	if (!impair_rate(im, wire_bytes(iov, n_iov), &now))
+		return im->counts.overflowed++, 0;
+	due = now + im->delay_us + jitter % (im->jitter_us + 1);
 	if (lost)
 		return im->counts.lost++, 0;
 	if (reordered) {
-		due += im->gap_us;
+		due += im->late_us ? (damage >> 40) % (im->late_us + 1) : im->gap_us;
 		im->counts.reordered++;
 	}
 	r = impair_hold(im, iov, n_iov, due, damaged ? damage : 0);

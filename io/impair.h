@@ -22,7 +22,9 @@ struct impair_counts {
 
 /**
  * impair_open() - @spec: items "loss=1%", "dup=1%", "reorder=2%", "corrupt=0.1%", "delay=20ms", "jitter=5ms", "gap=3ms",
- * "limit=16384" (frames held at most), "seed=7", separated by commas. @stream: two directions of one wire have two.
+ * "late=10ms" (instead of a gap for all that are reordered: anything up to it), "rate=100mbit", "queue=512k" (octets in
+ * front of the rate), "limit=16384" (frames held at most), "seed=7", separated by commas. @stream: two directions of one
+ * wire have two.
  * -EINVAL: not such a specification
  */
 int impair_open(struct impair **ret_impair, const char *spec, unsigned stream);

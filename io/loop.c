@@ -285,6 +285,12 @@ unsigned io_loop_tx_queued(const struct io_loop *l)
 	return l->txq.n;
 }
 
+void io_loop_kfds_forget(struct io_loop *l, uint64_t key)
+{
+	if (l->ops->kfds_forget)
+		l->ops->kfds_forget(l, key);
+}
+
 void io_loop_flush(struct io_loop *l)
 {
 	if (l->impair_tx)

@@ -49,6 +49,7 @@ struct loop_ops {
 	void (*abandon)(struct io_loop *l);
 	int (*wait)(struct io_loop *l, struct io_wait *w);
 	void (*flush)(struct io_loop *l);
+	void (*kfds_forget)(struct io_loop *l, uint64_t key); /* NULL: no poll outlives its wait */
 	void (*rx_read)(struct io_loop *l);		    /* takes in what waits, as buffers allow; NULL: comes by itself */
 	void (*rx_return)(struct io_loop *l, uint16_t buf); /* buffer is free again */
 };

@@ -70,6 +70,7 @@ struct loop_ring {
 	struct kfd *kfd;
 	unsigned n_kfd, kfd_cap, n_kfd_armed;
 	uint32_t kfd_gen;
+	uint64_t kfds_key; /* of the last wait */
 
 	char wake_byte[8];
 	struct tx_slot slot[SQ_ENTRIES];
@@ -556,7 +557,7 @@ static int ring_wait(struct io_loop *l, struct io_wait *w)
 			ring_wake_arm(l, w->wake_seen);
 		bits = ring_turn(l, w);
 	} while (bits == WAIT_AGAIN);
-	if (r->n_kfd_armed && !w->kfds_stay)
+	if (r->n_kfd_armed && !w->kfds_key)
 		ring_kfds_cancel(l, 0);
 	for (unsigned i = 0; i < w->n_kfds; i++)
 		r->kfd[i].revents = 0;
@@ -635,9 +636,11 @@ static bool ring_kfds_grow(struct loop_ring *r, unsigned n)
 static void ring_kfds_arm(struct io_loop *l, struct io_wait *w)
 {
 	struct loop_ring *r = l->ring;
+	bool stay = w->kfds_key && w->kfds_key == r->kfds_key;
 	struct io_uring_sqe *sqe;
 	uint32_t at;
 
+	r->kfds_key = w->kfds_key;
 	if (!ring_kfds_grow(r, w->n_kfds))
 		return;
 	if (w->n_kfds < r->n_kfd)
@@ -649,7 +652,7 @@ static void ring_kfds_arm(struct io_loop *l, struct io_wait *w)
 		struct kfd *k = &r->kfd[i];
 
 		w->kfds[i].revents = 0;
-		if (k->fd == w->kfds[i].fd && k->events == w->kfds[i].events && w->kfds_stay && (k->armed || k->revents))
+		if (k->fd == w->kfds[i].fd && k->events == w->kfds[i].events && stay && (k->armed || k->revents))
 			continue;
 		if (k->armed) {
 			ring_cancel(l, ud_make(UD_KFD, k->gen, i));
@@ -686,12 +689,19 @@ static void ring_kfds_cancel(struct io_loop *l, unsigned first)
 	}
 }
 
+static void ring_kfds_forget(struct io_loop *l, uint64_t key)
+{
+	if (l->ring->n_kfd_armed && l->ring->kfds_key == key)
+		ring_kfds_cancel(l, 0);
+}
+
 const struct loop_ops loop_uring_ops = {
 	.open = ring_open,
 	.close = ring_close,
 	.abandon = ring_abandon,
 	.wait = ring_wait,
 	.flush = ring_flush,
+	.kfds_forget = ring_kfds_forget,
 	.rx_read = ring_rx_read,
 	.rx_return = ring_rx_return,
 };

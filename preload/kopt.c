@@ -32,6 +32,7 @@
 #define O_TCP_INQ	     36
 #define O_TCP_AO_REPAIR	     42
 #define BUF_MOST	     (INT32_MAX / 2)
+#define TFO_KEY_BYTES	     16
 
 /* ---- what was set before (shard lock) ---- */
 
@@ -174,11 +175,6 @@ static int state_refuses(const struct op *op, int level, int name)
 	if (level != IPPROTO_TCP || s == TCPS_CLOSED)
 		return 0;
 	switch (name) {
-	case TCP_FASTOPEN:
-	case TCP_FASTOPEN_NO_COOKIE:
-		return s == TCPS_LISTEN ? 0 : -EINVAL;
-	case TCP_FASTOPEN_CONNECT:
-		return -EINVAL;
 	case TCP_QUEUE_SEQ:
 		return -EPERM;
 	case O_TCP_AO_REPAIR:
@@ -186,6 +182,14 @@ static int state_refuses(const struct op *op, int level, int name)
 	default:
 		return 0;
 	}
+}
+
+void kopt_listens(struct file *f)
+{
+	const struct kopt *k = *kopt_find(f, IPPROTO_TCP, TCP_FASTOPEN_KEY);
+
+	if (k)
+		tcp_fastopen_keys(own_stack(), f->tcb, k->val, (int)(k->len / TFO_KEY_BYTES));
 }
 
 /* The kernel took the option, on @fd. Lock held at return. */
@@ -203,7 +207,10 @@ static int took(struct op *op, int fd, int level, int name, const void *val, soc
 	if (!op->f->tcb || r)
 		return r;
 	effect(op, level, name, given, now);
-	return len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
+	r = len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
+	if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+		kopt_listens(op->f);
+	return r;
 }
 
 int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)

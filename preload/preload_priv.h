@@ -128,6 +128,16 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
 int file_wait(struct thr **t, struct file *f, uint32_t events, bool exclusive, usec_t deadline,
 	      const struct sig_scope *scope, bool restartable);
 
+/*
+ * spare_fd_keep() - Linux deals out accept()'s number before it sleeps, so that what others open meanwhile gets the next one
+ *
+ * No lock held. The number is given back where a handler or a cancellation ends the sleep. Return: 0, -EMFILE, -ENFILE
+ */
+int spare_fd_keep(void);
+/** spare_fd_take() - the number kept, or where there is none (any more) a new placeholder: as fd_placeholder() */
+int spare_fd_take(bool cloexec);
+void spare_fd_drop(void);
+
 /* ---- usercopy.c ---- */
 /** user_copy() - memcpy where one side is the program's memory and may fault: 0 or -EFAULT. With or without the lock. */
 int user_copy(void *to, const void *from, size_t n);

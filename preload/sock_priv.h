@@ -27,6 +27,7 @@ struct op {
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
 	bool waited;		/* deadline is set */
+	int msg_flags;		/* what recvmsg() tells of it: MSG_OOB, ... */
 };
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
@@ -92,6 +93,14 @@ void decide_kernel(struct op *op, int fd);
 /** decide_listen_loopback() - the kernel socket under @fd listens on loopback under the private port too. No lock held. */
 bool decide_listen_loopback(int fd, int family, bool v6only, uint16_t port, int backlog);
 
+/* ---- sock.c: connecting ---- */
+enum { CONNECT_KERNELS = 1 };
+/**
+ * connect_decide() - the side an address is on, for a socket that connects to it (connect(), MSG_FASTOPEN)
+ * Return: 0: private, the operation goes on; else it is over: CONNECT_KERNELS, negative errno
+ */
+int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t len);
+
 /* ---- xfer.c ---- */
 enum { FILE_BUSY_WANTED = 0x80000000u }; /* in recv_busy, send_busy: somebody waits for the copy to end */
 /** xfer_unlock()/xfer_relock() - a stretch of copying without the lock, handlers put off, f marked busy */
@@ -126,6 +135,8 @@ int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
 int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len);
 /** kopt_note() - the kernel's own socket under @fd took it while undecided. Lock held at entry and return. */
 int kopt_note(struct op *op, int fd, int level, int name, const void *val, socklen_t len);
+/** kopt_listens() - the socket begins to listen: what the stack must know then. Lock held. */
+void kopt_listens(struct file *f);
 /** kopt_inherit() - what an accepted connection has of its listener. Lock held. -ENOBUFS */
 int kopt_inherit(struct file *to, const struct file *from);
 

@@ -33,8 +33,6 @@
 #define BUF_LOCK_RCV	   2
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
-#define RMEM_MAX_BYTES	   (4u << 20) /* net.core.rmem_max, wmem_max of a private host, as Linux has them since 6.18 */
-#define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
 #define LINGER2_DEFAULT_S  60
 #define LINGER2_MAX_S	   120
 #define VAL_MAX_BYTES	   512
@@ -68,10 +66,11 @@ struct opt {
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
 	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
-	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp;
+	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp, get_fastopen, get_fastopen_connect,
+	get_fastopen_no_cookie;
 static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
 	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion,
-	set_window_clamp;
+	set_window_clamp, set_fastopen, set_fastopen_connect, set_fastopen_no_cookie;
 
 static const struct opt opts[] = {
 #define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                     \
@@ -275,10 +274,11 @@ static int get_nothing(struct op *op, struct val *v)
 /* Asked for n, the kernel takes 2n: the program means payload, the kernel counts its own overhead. */
 static int set_buf(struct op *op, const struct val *v, uint32_t *ret_bytes, uint8_t *ret_locked, uint32_t least, enum tcp_opt_id id)
 {
+	uint32_t most = id == TCP_OPT_RCVBUF ? stack_ctl(own_stack())->rmem_max : stack_ctl(own_stack())->wmem_max;
 	uint32_t n = (uint32_t)v->i; /* negative: more than the most, as Linux reads it */
 
-	if (n > RMEM_MAX_BYTES)
-		n = RMEM_MAX_BYTES;
+	if (n > most)
+		n = most;
 	*ret_bytes = n * 2 < least ? least : n * 2;
 	*ret_locked = 1;
 	tcp_opt_changed(own_stack(), op->f->tcb, id, op->t->now);
@@ -330,7 +330,7 @@ static int set_buf_lock(struct op *op, const struct val *v)
 static int set_rcvlowat(struct op *op, const struct val *v)
 {
 	struct tcp_opts *o = tcp_opts(op->f->tcb);
-	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : RMEM_AUTO_MAX_BYTES / 2;
+	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : (int)stack_ctl(own_stack())->tcp_rmem[2] / 2;
 
 	o->rcvlowat_bytes = v->i < 0 || v->i > most ? most : v->i ? v->i : 1;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_RCVBUF, op->t->now);
@@ -612,6 +612,58 @@ static int set_quickack(struct op *op, const struct val *v)
 {
 	tcp_opts(op->f->tcb)->quickack = v->i ? QUICKACK_ON : QUICKACK_OFF;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_QUICKACK, op->t->now);
+	return 0;
+}
+
+/* ---- Fast Open ---- */
+
+static bool is_idle(const struct op *op)
+{
+	return tcp_state(op->f->tcb) == TCPS_CLOSED || tcp_state(op->f->tcb) == TCPS_LISTEN;
+}
+
+static int get_fastopen(struct op *op, struct val *v)
+{
+	return give_int(v, (int)tcp_opts(op->f->tcb)->fastopen_qlen);
+}
+
+static int set_fastopen(struct op *op, const struct val *v)
+{
+	uint32_t most = stack_ctl(own_stack())->somaxconn;
+
+	if (v->i < 0 || !is_idle(op))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_qlen = (uint32_t)v->i < most ? (uint32_t)v->i : most;
+	return 0;
+}
+
+static int get_fastopen_connect(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->fastopen_connect);
+}
+
+static int set_fastopen_connect(struct op *op, const struct val *v)
+{
+	if (v->i < 0 || v->i > 1)
+		return -EINVAL;
+	if (!(stack_ctl(own_stack())->tcp_fastopen & TFO_CLIENT))
+		return -EOPNOTSUPP;
+	if (tcp_state(op->f->tcb) != TCPS_CLOSED)
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_connect = (uint8_t)v->i;
+	return 0;
+}
+
+static int get_fastopen_no_cookie(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->fastopen_no_cookie);
+}
+
+static int set_fastopen_no_cookie(struct op *op, const struct val *v)
+{
+	if (v->i < 0 || v->i > 1 || !is_idle(op))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_no_cookie = (uint8_t)v->i;
 	return 0;
 }
 

@@ -183,11 +183,27 @@ static bool recv_more_waits(const struct op *op, int flags, size_t done)
 	return tcp_readable_bytes(op->f->tcb) > (flags & MSG_PEEK ? done : 0);
 }
 
+/* The urgent octet, as Linux's tcp_recv_urg(): never waits. */
+static ssize_t recv_oob(struct op *op, struct uio *u, int flags)
+{
+	uint8_t octet;
+	int r = tcp_recv_oob(own_stack(), op->f->tcb, flags & MSG_PEEK, &octet);
+
+	if (r <= 0)
+		return r;
+	op->msg_flags |= MSG_OOB;
+	if (!u->left) {
+		op->msg_flags |= MSG_TRUNC;
+		return 0;
+	}
+	return flags & MSG_TRUNC || !uio_move(u, &octet, 1, MOVE_TO_USER) ? 1 : -EFAULT;
+}
+
 /**
  * sock_recv() - as Linux's tcp_recvmsg()
  *
  * Waits until SO_RCVLOWAT octets (MSG_WAITALL: all) were moved; what is there beyond is taken along. An error or the end of
- * the stream after the first octet is left for the next call.
+ * the stream after the first octet is left for the next call. The mark of urgent data ends a call that got something.
  */
 static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 {
@@ -197,11 +213,13 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	size_t target = waitall || low > want ? want : low;
 	ssize_t r;
 
-	if (flags & MSG_OOB)
-		return -EINVAL; /* no urgent data waits */
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN;
+	if (flags & MSG_OOB)
+		return tcp_state(f->tcb) == TCPS_LISTEN ? -ENOTCONN : recv_oob(op, u, flags);
 	for (;;) {
+		if (done && tcp_mark_after(f->tcb, flags & MSG_PEEK ? done : 0))
+			return (ssize_t)done;
 		if (done && !recv_more_waits(op, flags, done)) {
 			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
 				return (ssize_t)done;
@@ -212,6 +230,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 				done += (size_t)r;
 			if (r == 0)
 				op_acted(op);
+			if (r == -EAGAIN && !(flags & MSG_PEEK))
+				tcp_mark_pass(own_stack(), f->tcb);
 			if (r == 0 || u->left == 0)
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
 			if (r > 0)
@@ -343,7 +363,7 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 		return r;
 	if (m.msg_name)
 		m.msg_namelen = 0;
-	m.msg_flags = flags & MSG_CMSG_CLOEXEC;
+	m.msg_flags = (flags & MSG_CMSG_CLOEXEC) | op.msg_flags;
 	if (cmsg_give(&m, &due))
 		return -EFAULT;
 	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;
@@ -433,14 +453,77 @@ static ssize_t send_turn(struct op *op, struct uio *u, int flags)
 	return r;
 }
 
-/* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. */
-static ssize_t sock_send(struct op *op, struct uio *u, int flags)
+/* The SYN was made: a blocking call waits for the answer, whatever went with it. Return: 0: connected, negative errno */
+static int fastopen_wait(struct op *op, bool nonblock)
+{
+	static const struct endpoint as_before;
+	struct file *f = op->f;
+	int r;
+
+	if (nonblock)
+		return -EINPROGRESS;
+	while ((r = tcp_connect(own_stack(), f->tcb, &as_before, op->t->now)) == -EALREADY) {
+		r = op_wait(op, EPOLLOUT, false, false, f->sndtimeo_us);
+		if (r)
+			return r == -EAGAIN ? -EINPROGRESS : r;
+	}
+	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as connect() has it: it may be tried again */
+		tcp_disconnect(own_stack(), f->tcb, op->t->now);
+	return r;
+}
+
+/**
+ * send_fastopen() - MSG_FASTOPEN, or the first data after TCP_FASTOPEN_CONNECT: Linux's tcp_sendmsg_fastopen()
+ * @to:		NULL: no address was given
+ *
+ * With a cookie the SYN takes as much along as it can. Without one it asks for one, and nothing is moved.
+ *
+ * Return: octets that went with the SYN, more may follow where the socket may wait; negative errno
+ */
+static ssize_t send_fastopen(struct op *op, struct uio *u, int flags, const struct endpoint *to, bool nonblock)
+{
+	struct stack *st = own_stack();
+	struct tcb *tcb = op->f->tcb;
+	size_t left = u->left, room;
+	ssize_t done = 0;
+	int r;
+
+	if (flags & MSG_FASTOPEN && !(stack_ctl(st)->tcp_fastopen & TFO_CLIENT))
+		return -EOPNOTSUPP;
+	if (!tcp_syn_waits(tcb)) {
+		if (!to && tcp_state(tcb) == TCPS_CLOSED)
+			return -EINVAL;
+		r = tcp_connect_data(st, tcb, to ? to : &(struct endpoint){ .port = 0 }, op->t->now);
+		if (r && r != -EINPROGRESS && (r != -EALREADY || nonblock))
+			return r;
+	}
+	if (tcp_syn_waits(tcb)) {
+		room = tcp_syn_room(st, tcb);
+		u->left = left < room ? left : room;
+		done = send_turn(op, u, flags);
+		if (done < 0)
+			done = 0; /* as Linux: the SYN goes without, and what was wrong is found again */
+		u->left = left - (size_t)done;
+	}
+	r = fastopen_wait(op, nonblock);
+	if (r < 0 && tcp_state(tcb) == TCPS_CLOSED)
+		return r; /* refused: nothing was sent */
+	return done || r == -EISCONN ? done : r;
+}
+
+/* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. @to: of MSG_FASTOPEN, or NULL */
+static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to)
 {
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, empty = u->left == 0;
 	ssize_t r, done = 0;
 
 	op_acted(op); /* an answer: what the flush rule waits for */
+	if (unlikely(flags & MSG_FASTOPEN || tcp_syn_waits(f->tcb))) {
+		done = send_fastopen(op, u, flags, to, nonblock);
+		if (done < 0 || (done && (nonblock || !u->left)))
+			return done;
+	}
 	for (;;) {
 		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
 			return done; /* the next call takes it */
@@ -460,6 +543,11 @@ static ssize_t sock_send(struct op *op, struct uio *u, int flags)
 		if (r < 0)
 			return done ? done : r;
 	}
+}
+
+static ssize_t sock_send(struct op *op, struct uio *u, int flags)
+{
+	return sock_send_to(op, u, flags, NULL);
 }
 
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
@@ -518,27 +606,58 @@ ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
 	return sk_sendto(fd, buf, n, flags, NULL, 0);
 }
 
-/* MSG_FASTOPEN connects first (without a cookie, which is what Linux does at a first contact). An address is ignored else. */
+/**
+ * fastopen_begin() - as op_begin(), where MSG_FASTOPEN may decide which side the socket is on
+ * @a, @len:	address given, @len 0: none
+ * @ret_to:	where to, in *@ret_ep; NULL: nowhere
+ *
+ * Return: 0: the operation goes on, CONNECT_KERNELS, negative errno: it is over
+ */
+static int fastopen_begin(struct op *op, int fd, const union sockaddr_any *a, socklen_t len, struct endpoint *ret_ep,
+			  const struct endpoint **ret_to)
+{
+	int r;
+
+	*ret_to = NULL;
+	if (!op_begin_any(op, fd))
+		return CONNECT_KERNELS;
+	if (op->f->kind == FILE_EPOLL || (op->f->kind == FILE_UNDECIDED && !len)) {
+		op_end(op, 0);
+		return CONNECT_KERNELS; /* which says what is wrong */
+	}
+	if (len && a->sa.sa_family == AF_UNSPEC)
+		return (int)op_end(op, -EOPNOTSUPP);
+	r = connect_decide(op, fd, a, len);
+	if (r || !len)
+		return r;
+	r = addr_to_endpoint(op->f->family, a, len, ret_ep);
+	if (r && tcp_state(op->f->tcb) == TCPS_CLOSED)
+		return (int)op_end(op, r);
+	*ret_to = ret_ep;
+	return 0;
+}
+
+/* An address means something with MSG_FASTOPEN, and is ignored else. */
 ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	struct uio u = uio_one(buf, n);
-	union sockaddr_any ignored;
+	const struct endpoint *to = NULL;
+	union sockaddr_any a;
+	struct endpoint ep;
 	struct op op;
-	int bad;
+	int bad = addr ? addr_from_user(&a, addr, len) : 0, r = 0;
 
-	if (flags & MSG_FASTOPEN && addr) {
-		int r = sk_connect(fd, addr, len);
-
-		if (r < 0)
-			return r;
-		flags &= ~MSG_FASTOPEN;
-	}
-	if (!op_begin(&op, fd))
+	if (flags & MSG_FASTOPEN && !bad)
+		r = fastopen_begin(&op, fd, &a, addr ? len : 0, &ep, &to);
+	else if (!op_begin(&op, fd))
+		r = CONNECT_KERNELS;
+	if (r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendto(fd, buf, n, flags, addr, len));
-	bad = addr ? addr_from_user(&ignored, addr, len) : 0;
+	if (r)
+		return r;
 	if (bad)
 		return op_end(&op, bad);
-	return sock_send_uio(&op, &u, flags);
+	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
 }
 
 /* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
@@ -570,7 +689,11 @@ static int control_check(const struct msghdr *m)
 
 ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+	const struct endpoint *to = NULL;
+	union sockaddr_any a;
+	struct endpoint ep;
 	struct msghdr m;
+	bool kernel = false;
 	struct uio u;
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
@@ -581,15 +704,20 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)
 		r = control_check(&m);
-	if (!r && flags & MSG_FASTOPEN && m.msg_name) {
-		r = sk_connect(fd, m.msg_name, m.msg_namelen);
+	if (!r && flags & MSG_FASTOPEN) {
+		socklen_t len = m.msg_name ? m.msg_namelen : 0;
+
+		r = addr_from_user(&a, m.msg_name, len < sizeof(a) ? len : sizeof(a));
+		if (!r)
+			r = fastopen_begin(&op, fd, &a, len, &ep, &to);
 		if (r < 0)
 			return r;
-		flags &= ~MSG_FASTOPEN;
+	} else {
+		kernel = !op_begin(&op, fd);
 	}
-	if (!op_begin(&op, fd))
+	if (kernel || r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendmsg(fd, msg, flags));
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, flags);
+	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
 }
 
 int sk_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)

@@ -82,6 +82,9 @@ enum tcp_ecn_flags {
 	ECN_REDUCED = 1u << 3,	/* for a mark, not for a loss: cwnd stays until snd_una reaches cwr_end */
 };
 
+/* Fast Open: data of the SYN was taken; as tcp_info shows them, why it was not */
+enum { TFO_SYN_DATA = 0x10, TFO_FAIL = 0x03, TFO_FAIL_COOKIE = 1, TFO_FAIL_NOT_ACKED = 2, TFO_FAIL_SYN_LOST = 3 };
+
 /* Tail loss probe that is not answered yet: new data, or the last segment once more */
 enum { TLP_NONE, TLP_NEW, TLP_REXMT };
 /* F-RTO: not at work; since the time-out; new data leaves in place of retransmissions */
@@ -109,6 +112,7 @@ struct tcb_listen {
 	uint32_t n_acc, n_reqs, backlog_conns;
 	uint32_t n_tfo;		/* children in SYN_RECEIVED */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
+	struct cell *tfo_keys;	/* of its own, NULL: the host's */
 };
 
 struct tcb {
@@ -170,6 +174,7 @@ struct tcb {
 	uint32_t reo_round_end, tlp_end;
 	uint32_t undo_una, undo_bytes;	/* sent again since undo_una, no D-SACK for it; UNDO_NONE_SENT */
 	uint8_t n_sack_recent, probes, ecn;
+	uint8_t tfo;		/* TFO_SYN_DATA, and why a client got none (Linux's TFO_*) */
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
 	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
 	uint32_t cwnd_used;	/* most in flight since cwnd_at_ms, while the program was what limited us */

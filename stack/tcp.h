@@ -34,6 +34,7 @@ const char *tcp_state_name(enum tcp_state s); /* as ss prints it: "ESTAB", "SYN-
 enum {
 	TCP_EV_IN = 0x001, TCP_EV_PRI = 0x002, TCP_EV_OUT = 0x004, TCP_EV_ERR = 0x008, TCP_EV_HUP = 0x010,
 	TCP_EV_RDNORM = 0x040, TCP_EV_RDBAND = 0x080, TCP_EV_WRNORM = 0x100, TCP_EV_WRBAND = 0x200, TCP_EV_RDHUP = 0x2000,
+	TCP_EV_URG = 0x10000,	/* not poll's: urgent data is announced, SIGURG is due */
 };
 
 /* Options of a socket. Plain fields; after changing one call tcp_opt_changed(). Accepted sockets inherit all of it. */
@@ -46,7 +47,7 @@ struct tcp_opts {
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
-	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
+	uint8_t fastopen_connect, fastopen_no_cookie; /* TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */
@@ -76,6 +77,12 @@ int tcp_connect(struct stack *st, struct tcb *tcb, const struct endpoint *to, us
  * tcp_connect(): -EINPROGRESS, the SYN asks for a cookie
  */
 int tcp_connect_data(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
+/** tcp_syn_waits() - the SYN leaves with the next tcp_send_commit(), which may be of nothing */
+bool tcp_syn_waits(const struct tcb *tcb);
+/** tcp_syn_room() - octets of payload that go with it */
+size_t tcp_syn_room(const struct stack *st, const struct tcb *tcb);
+/** tcp_fastopen_keys() - a listener's own keys for cookies, @n 1 or 2 of 16 octets: the second is good, too, but not given out. -ENOBUFS */
+int tcp_fastopen_keys(struct stack *st, struct tcb *listener, const uint8_t *keys, int n);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);
@@ -106,6 +113,10 @@ void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t no
 int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octet);
 /** tcp_at_mark() - SIOCATMARK. A read that has got something stops here; the next one goes on behind the mark. */
 bool tcp_at_mark(const struct tcb *tcb);
+/** tcp_mark_after() - is the mark @skip octets ahead: who read, or peeked at, that many stops here */
+bool tcp_mark_after(const struct tcb *tcb, size_t skip);
+/** tcp_mark_pass() - a read found nothing but the urgent octet, which it leaves out: it is behind the mark now */
+void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 
@@ -130,7 +141,7 @@ struct tcp_info_view { /* what TCP_INFO and `ss -i` show; names as in linux/tcp.
 	uint32_t backlog, backlog_max; /* listeners: accept queue */
 	uint64_t pacing_rate, max_pacing_rate, delivery_rate; /* octets in a second; no pacing: UINT64_MAX, as Linux */
 	uint32_t delivered;	/* segments */
-	uint8_t delivery_rate_app_limited;
+	uint8_t delivery_rate_app_limited, fastopen_client_fail;
 	char cc[16];
 };
 void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *ret_info);

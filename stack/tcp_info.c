@@ -84,6 +84,9 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 		i->ca_state = TCP_CA_CWR;
 	if (t->ecn & ECN_OK)
 		i->options |= 8; /* TCPI_OPT_ECN */
+	if (t->tfo & TFO_SYN_DATA)
+		i->options |= 32; /* TCPI_OPT_SYN_DATA */
+	i->fastopen_client_fail = t->tfo & TFO_FAIL;
 	i->pacing_rate = t->pace_Bps ? t->pace_Bps : UINT64_MAX;
 	i->max_pacing_rate = t->opts.max_pacing_Bps ? t->opts.max_pacing_Bps : UINT64_MAX;
 	i->delivered = (uint32_t)((t->bytes_acked + t->sacked_bytes) / mss);

@@ -174,7 +174,7 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		tcp_cookie_answer(st, l, &once, now);
 		return;
 	}
-	if (s->o.tfo_ok && tfo_segment(st, l, ip, s, &give_cookie, now))
+	if ((s->o.tfo_ok || s->len) && tfo_segment(st, l, ip, s, &give_cookie, now))
 		return;
 	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
 		CNT(st, TcpExtTCPReqQFullDrop);
@@ -497,6 +497,8 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
+	cell_put(st, l->l.tfo_keys);
+	l->l.tfo_keys = NULL;
 	htab_remove(&st->listeners, &l->node);
 	tcp_set_state(l, TCPS_CLOSED);
 }

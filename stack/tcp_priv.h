@@ -213,9 +213,10 @@ void tcp_tfo_cookie(const struct stack *st, const struct tcp_req *r, uint8_t ret
 bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s);
 void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now);
 void tcp_tfo_end(struct stack *st, struct tcb *t);
-bool tcp_tfo_known(const struct stack *st, const struct tcb *t);
+bool tcp_tfo_known(const struct stack *st, struct tcb *t);
 unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room, uint32_t *ret_data);
 void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s);
+void tcp_tfo_listen(struct stack *st, struct tcb *l);
 void tcp_tfo_syn_lost(struct stack *st, struct tcb *t);
 /* may the program read and write: Fast Open lets it before the handshake is over */
 static inline bool tcp_is_usable(const struct tcb *t)

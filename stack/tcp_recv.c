@@ -617,6 +617,7 @@ void tcp_recv_skip(struct stack *st, struct tcb *t)
 
 	t->rcv_bytes--;
 	t->copied_seq++;
+	t->urg_data = 0;
 	c->off++;
 	if (--c->len > 0)
 		return;

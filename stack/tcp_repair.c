@@ -34,9 +34,11 @@ static void unlink_all(struct tcb *t)
 	t->port = (struct port_hold){ 0 };
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
+		struct cell *keys = t->l.tfo_keys;
 
 		memset(&t->l, 0, sizeof(t->l));
 		t->l.backlog_conns = backlog;
+		t->l.tfo_keys = keys;
 	}
 }
 
@@ -50,6 +52,8 @@ static void forget_queues(struct tcb *t)
 	tcp_ooo_forget(t);
 	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY | TF_RCV_HOLE);
 	t->urg_data = 0;
+	if (t->state == TCPS_LISTEN)
+		t->l.tfo_keys = NULL; /* of the half-written kind */
 }
 
 void tcp_repair_slabs(struct stack *st)
@@ -90,6 +94,8 @@ void tcp_repair_mark_cells(struct stack *st)
 			cell_repair_mark(t->txlog);
 		if (t->rxlog)
 			cell_repair_mark(t->rxlog);
+		if (t->state == TCPS_LISTEN && t->l.tfo_keys)
+			cell_repair_mark(t->l.tfo_keys);
 		tcp_ooo_mark(t);
 	}
 }

@@ -5,6 +5,7 @@
  * Errors are Linux's, for Linux's reasons: inet_stream_connect(), inet_bind(), inet_shutdown(), tcp_close(),
  * tcp_poll().
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include "tcp_priv.h"
@@ -164,8 +165,26 @@ void tcp_hash_remove(struct stack *st, struct tcb *t)
 	st->n_live--;
 }
 
+/* Where each state may lead: figure 5 of RFC 9293 and its notes. TIME_WAIT is a struct of its own, so what leads there ends
+ * the tcb; each may end by a reset; a listener's child begins in SYN_RECEIVED. */
+#define TO(s) (1u << TCPS_##s)
+static const uint16_t state_moves[] = {
+	[TCPS_CLOSED] = TO(CLOSED) | TO(LISTEN) | TO(SYN_SENT) | TO(SYN_RECEIVED),
+	[TCPS_LISTEN] = TO(CLOSED),
+	[TCPS_SYN_SENT] = TO(CLOSED) | TO(SYN_RECEIVED) | TO(ESTABLISHED),
+	[TCPS_SYN_RECEIVED] = TO(CLOSED) | TO(ESTABLISHED) | TO(CLOSE_WAIT),
+	[TCPS_ESTABLISHED] = TO(CLOSED) | TO(FIN_WAIT_1) | TO(CLOSE_WAIT),
+	[TCPS_FIN_WAIT_1] = TO(CLOSED) | TO(FIN_WAIT_2) | TO(CLOSING),
+	[TCPS_FIN_WAIT_2] = TO(CLOSED),
+	[TCPS_CLOSE_WAIT] = TO(CLOSED) | TO(LAST_ACK),
+	[TCPS_CLOSING] = TO(CLOSED),
+	[TCPS_LAST_ACK] = TO(CLOSED),
+};
+#undef TO
+
 void tcp_set_state(struct tcb *t, enum tcp_state s)
 {
+	assert(t->state < sizeof(state_moves) / sizeof(state_moves[0]) && state_moves[t->state] & 1u << s);
 	t->state = (uint8_t)s;
 }
 
@@ -469,6 +488,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		return r;
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
+	tcp_tfo_listen(st, t);
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
 	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
@@ -582,7 +602,7 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
-	t->ecn = 0;
+	t->ecn = t->tfo = 0;
 	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
@@ -668,6 +688,7 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->flags &= ~TF_SYN_WAITS;
+	t->flags |= TF_CONNECTING;
 	tcp_tx_note(st, t, now); /* the SYN alone: its data may not be taken */
 	tcp_rto_arm(st, t, now);
 	tcp_xmit_syn(st, t, now);
@@ -716,11 +737,11 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	tcp_set_state(t, TCPS_SYN_SENT);
 	tcp_hash_insert(st, t);
 	CNT(st, TcpActiveOpens);
-	if (fast && st->ctl.tcp_fastopen & 1) {
+	if (fast && st->ctl.tcp_fastopen & TFO_CLIENT) {
 		t->flags |= TF_FASTOPEN;
 		if (tcp_tfo_known(st, t)) {
 			t->flags |= TF_SYN_WAITS;
-			t->flags &= ~TF_CONNECTING; /* what there is to tell comes from send() */
+			t->flags &= ~TF_CONNECTING; /* there is nothing to tell before send() */
 			return 0;
 		}
 	}
@@ -1101,6 +1122,8 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
+		if (t->flags & TF_SYN_WAITS)
+			syn_leaves(st, t, now);
 		return;
 	}
 	commit_cells(t, (uint32_t)n);

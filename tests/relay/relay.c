@@ -2,13 +2,16 @@
 /*
  * relay.c - a bad wire between two devices, in real time
  *
- *   relay [--seconds N] [--whole] [--ready FD] [--impair SPEC] DEVICE_A DEVICE_B
+ *   relay [--seconds N] [--whole] [--ready FD] [--impair SPEC] [--blackout FROM:MS] DEVICE_A DEVICE_B
  *   DEVICE: tap:NAME (made if it is not there) or packet:NAME (one end of a veth pair, any interface)
  *
  * Frames that the kernel sends into A come out of B and the other way round, each direction with its own stream of
  * impair.c's faults. This kernel has no netem; tests and benchmarks share this program, kernel-to-kernel runs included.
  * Super-frames are taken apart first, so that what is lost or overtaken is a segment, as on a real wire (--whole: left
  * whole). With faults that damage bytes, checksums are finished before, since a card beyond would do so.
+ *
+ * --blackout: both directions lose everything for MS milliseconds, FROM milliseconds after the first frame that has the
+ * size of data (none before it is a sign that the transfer has begun).
  *
  * Runs until SIGTERM or SIGINT or N seconds, then prints one line per direction. The devices go down with it. --ready: a
  * line is written to this descriptor when both devices are open and up, so that a script need not guess.
@@ -28,14 +31,21 @@
 #include "../../io/io.h"
 #include "segment.h"
 
-#define BATCH 64 /* frames of one direction before the other has its turn */
+#define BATCH	   64 /* frames of one direction before the other has its turn */
+#define DATA_BYTES 200 /* no ARP, SYN or ACK is as long */
+
+struct blackout {
+	usec_t from, until; /* set when the first data has come */
+	usec_t after_us, for_us;
+};
 
 struct direction {
 	int from, to;
 	struct impair *wire;
 	bool whole, finish_csum;
 	usec_t now;
-	uint64_t unsent;
+	struct blackout *dark; /* both directions have the same */
+	uint64_t unsent, darkened;
 };
 
 static volatile sig_atomic_t stopped;
@@ -89,11 +99,24 @@ static int device_open(const char *spec)
 	return fd;
 }
 
+static bool is_dark(struct blackout *b, size_t len, usec_t now)
+{
+	if (b->for_us && !b->until && len > DATA_BYTES) {
+		b->from = now + b->after_us;
+		b->until = b->from + b->for_us;
+	}
+	return now >= b->from && now < b->until;
+}
+
 static void enter_wire(void *arg, uint8_t *frame, size_t len)
 {
 	struct direction *d = arg;
 	struct iovec iov = { frame, len };
 
+	if (is_dark(d->dark, len, d->now)) {
+		d->darkened++;
+		return;
+	}
 	if (d->finish_csum)
 		frame_finish_csum(frame, len);
 	impair_push(d->wire, &iov, 1, d->now);
@@ -157,10 +180,10 @@ static void report(const char *name, const struct direction *d)
 	struct impair_counts c;
 
 	impair_counts(d->wire, &c);
-	printf("%s in=%llu lost=%llu dup=%llu reordered=%llu damaged=%llu overflowed=%llu out=%llu unsent=%llu\n", name,
+	printf("%s in=%llu lost=%llu dup=%llu reordered=%llu damaged=%llu overflowed=%llu darkened=%llu out=%llu unsent=%llu\n", name,
 	       (unsigned long long)c.in, (unsigned long long)c.lost, (unsigned long long)c.doubled,
 	       (unsigned long long)c.reordered, (unsigned long long)c.damaged, (unsigned long long)c.overflowed,
-	       (unsigned long long)c.out, (unsigned long long)d->unsent);
+	       (unsigned long long)d->darkened, (unsigned long long)c.out, (unsigned long long)d->unsent);
 }
 
 static void catch_stop(void)
@@ -176,18 +199,31 @@ static void catch_stop(void)
 	sigaction(SIGINT, &sa, NULL);
 }
 
+static bool blackout_parse(struct blackout *b, const char *text)
+{
+	unsigned from, ms;
+	char end;
+
+	if (sscanf(text, "%u:%u%c", &from, &ms, &end) != 2)
+		return false;
+	*b = (struct blackout){ .after_us = MSEC((usec_t)from), .for_us = MSEC((usec_t)ms) };
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "seconds", required_argument, NULL, 's' }, { "whole", no_argument, NULL, 'w' },
 						 { "ready", required_argument, NULL, 'r' },
-						 { "impair", required_argument, NULL, 'i' }, { 0 } };
+						 { "impair", required_argument, NULL, 'i' },
+						 { "blackout", required_argument, NULL, 'b' }, { 0 } };
 	const char *spec = "loss=0%";
 	struct direction dirs[2] = { 0 };
+	struct blackout dark = { 0 };
 	usec_t until = USEC_NEVER;
 	int ready = -1, a, b, c, r;
 	bool whole = false;
 
-	while ((c = getopt_long(argc, argv, "s:wr:i:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "s:wr:i:b:", options, NULL)) != -1) {
 		if (c == '?')
 			return 2;
 		if (c == 's')
@@ -196,10 +232,13 @@ int main(int argc, char **argv)
 			ready = atoi(optarg);
 		if (c == 'i')
 			spec = optarg;
+		if (c == 'b' && !blackout_parse(&dark, optarg))
+			fail("not FROM:MS", optarg, EINVAL);
 		whole |= c == 'w';
 	}
 	if (argc - optind != 2) {
-		fprintf(stderr, "usage: relay [--seconds N] [--whole] [--ready FD] [--impair SPEC] DEVICE_A DEVICE_B\n");
+		fprintf(stderr, "usage: relay [--seconds N] [--whole] [--ready FD] [--impair SPEC] [--blackout FROM:MS] "
+				"DEVICE_A DEVICE_B\n");
 		return 2;
 	}
 	catch_stop();
@@ -212,6 +251,7 @@ int main(int argc, char **argv)
 	dirs[0].to = dirs[1].from = b;
 	for (int i = 0; i < 2; i++) {
 		dirs[i].whole = whole;
+		dirs[i].dark = &dark;
 		dirs[i].finish_csum = strstr(spec, "corrupt") != NULL;
 	}
 	if (ready >= 0 && write(ready, "ready\n", 6) != 6)

@@ -79,6 +79,7 @@ static void segment_finish(uint8_t *s, size_t len, const struct headers *h, unsi
 	memcpy(&v, s, sizeof(v));
 	v.gso_type = VNET_GSO_NONE;
 	v.gso_size = 0;
+	v.hdr_len = (uint16_t)(h->data_off - VNET_HDR_BYTES); /* of a super-frame it may be more than is left now */
 	memcpy(s, &v, sizeof(v));
 	put32(tcp + 4, seq);
 	if (!last)

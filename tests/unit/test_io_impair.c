@@ -41,7 +41,8 @@ static int64_t pop(struct impair *im, usec_t now)
 Test(io_impair, specification_refused)
 {
 	static const char *const bad[] = { "loss", "loss=", "loss=1", "loss=101%", "loss=-1%", "delay=20", "delay=20%", "speed=1",
-					   "loss=1%,,", "seed=x", "", "loss=1%;dup=1%", "delay=nanms", "limit=5ms" };
+					   "loss=1%,,", "seed=x", "", "loss=1%;dup=1%", "delay=nanms", "limit=5ms",
+					   "rate=100", "rate=5ms", "queue=1mbit", "late=1" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct impair *im = NULL;
@@ -174,4 +175,44 @@ Test(io_impair, limit_bounds_memory)
 	impair_counts(im, &c);
 	cr_assert_eq(c.overflowed, 900);
 	impair_close(im); /* with frames held: a leak would show under ASan */
+}
+
+/* 100 octets at 800 kbit/s: one millisecond each */
+Test(io_impair, rate_spaces_and_queue_drops)
+{
+	struct impair *im = wire("rate=800kbit,queue=1k,delay=5ms");
+	struct impair_counts c;
+	uint32_t wire_len = FRAME_BYTES - VNET_HDR_BYTES, fit = 1024 / wire_len;
+	usec_t each = wire_len * 10;
+
+	for (uint32_t i = 0; i < 100; i++)
+		push(im, i, 1000);
+	for (uint32_t i = 0; i < fit; i++) {
+		cr_assert_eq(impair_deadline(im), 1000 + (i + 1) * each + MSEC(5));
+		cr_assert_eq(pop(im, 1000 + (i + 1) * each + MSEC(5)), i);
+	}
+	cr_assert_eq(impair_deadline(im), USEC_NEVER);
+	impair_counts(im, &c);
+	cr_assert_eq(c.overflowed, 100 - fit);
+	push(im, 7, SEC(1)); /* the link is free again */
+	cr_assert_eq(impair_deadline(im), SEC(1) + each + MSEC(5));
+	impair_close(im);
+}
+
+Test(io_impair, late_is_anything_up_to_it)
+{
+	struct impair *im = wire("reorder=100%,late=10ms,seed=3");
+	uint64_t early = 0, late = 0;
+
+	for (uint32_t i = 0; i < 10000; i++)
+		push(im, i, 0);
+	cr_assert_lt(impair_deadline(im), 100);
+	for (; pop(im, MSEC(5)) >= 0; early++)
+		;
+	for (; pop(im, MSEC(10)) >= 0; late++)
+		;
+	cr_assert_eq(early + late, 10000);
+	cr_assert_gt(early, 4500);
+	cr_assert_gt(late, 4500);
+	impair_close(im);
 }
