@@ -37,6 +37,11 @@ bool host_fd_is_ours(int fd);
 unsigned host_fds(int ret_fds[HOST_FDS_MAX]);
 /** host_fd_adopt() - @fd is the library's own from now on. Takes. Return: its new number, high up, or negative errno */
 int host_fd_adopt(enum host_fd which, int fd);
+/** host_fd_connect() - a datagram socket of the library's own, connected to @sa. Number or negative errno */
+struct sockaddr_un;
+int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len);
+/** host_bell_fd() - connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
+int host_bell_fd(void);
 /** host_fd_drop() - closed, if it is still what it was */
 void host_fd_drop(enum host_fd which);
 /** host_fork_child() - in every fork child, after slot_fork_child(): own link to the keeper, the parent's is closed */

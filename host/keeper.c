@@ -11,7 +11,7 @@
  *   pidfd	readable: the process is gone, slot_drop().
  *   links	a stream per process, FD_CLOEXEC there: its end while the process lives and is EXEC_PENDING means that the
  *		exec has happened, slot_exec_drop().
- *   bell	passengers ring (passenger.c); what for, drive_keeper() finds in the arena.
+ *   bell	passengers ring (passenger.c); what for, drive_keeper() finds in the arena. Exported sockets come over it (pumps.c).
  *   warden	is told when the host becomes empty or not; asks us to leave or to drain. Its end means that it died: then
  *		we stay as long as the host is not empty.
  *
@@ -29,7 +29,9 @@
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include "join.h"
+#include "export.h"
 #include "passenger.h"
+#include "pumps.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -40,11 +42,12 @@
 #define NOBODY		65534
 #define UNNAMED_MAX	1024
 
-enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER, EV_BELL };
+enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER, EV_BELL, EV_PUMP };
 
 struct keeper {
 	int epfd, listen_fd, warden_fd, timer_fd, bell_fd;
 	struct thr *t;
+	struct pumps *pumps;
 	struct watched {
 		int pidfd, link;
 		pid_t pid;		/* the pidfd is of */
@@ -74,7 +77,7 @@ static const int allowed_calls[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_openat, SYS_mmap, SYS_munmap,
 	SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, 449 /* futex_waitv */, 454, 455, 456 /* futex2 */,
 	SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_poll, SYS_ppoll, SYS_epoll_create1, SYS_epoll_ctl,
-	SYS_epoll_wait, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_bind, SYS_connect,
+	SYS_epoll_wait, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_bind, SYS_connect, SYS_shutdown,
 	SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_getsockopt, SYS_setsockopt, SYS_getsockname,
 	SYS_socketpair, SYS_dup, SYS_dup3, SYS_fcntl, SYS_ioctl, SYS_eventfd2, SYS_pidfd_open, SYS_kill, SYS_getpid, SYS_gettid,
 	SYS_geteuid, SYS_getuid, SYS_prctl, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_sched_yield, SYS_getrandom,
@@ -194,6 +197,7 @@ static void slot_gone(struct keeper *k, uint32_t i)
 	if (atomic_load(&host->slot[i].forking))
 		orphans_mark(i);
 	watched_close(k, i);
+	pumps_slot_gone(k->pumps, i);
 	slot_drop(k->t, i);
 }
 
@@ -401,7 +405,7 @@ static void warden_event(struct keeper *k)
 
 /* ---- the loop ---- */
 
-static void event(struct keeper *k, uint64_t data)
+static void event(struct keeper *k, uint64_t data, uint32_t events)
 {
 	uint32_t id = (uint32_t)data;
 	uint64_t ticks;
@@ -429,7 +433,10 @@ static void event(struct keeper *k, uint64_t data)
 			warden_event(k);
 		break;
 	case EV_BELL: /* what was rung for stands in the arena: drive_keeper() */
-		bell_heard(k->bell_fd);
+		pumps_bell(k->pumps, k->bell_fd);
+		break;
+	case EV_PUMP:
+		pumps_event(k->pumps, id, events);
 		break;
 	case EV_TIMER:
 		sys_read(k->timer_fd, &ticks, sizeof(ticks));
@@ -449,7 +456,7 @@ static void events(struct keeper *k)
 	int n = sys_epoll_wait(k->epfd, ev, 64, 0);
 
 	for (int i = 0; i < n; i++)
-		event(k, ev[i].data.u64);
+		event(k, ev[i].data.u64, ev[i].events);
 }
 
 static bool drained(const struct keeper *k)
@@ -461,6 +468,7 @@ static bool drained(const struct keeper *k)
 static int serve(struct keeper *k)
 {
 	while (!k->leave && !drained(k)) {
+		bool busy;
 		int r;
 
 		if (atomic_load(&host->slot_changes) != k->changes_seen)
@@ -470,7 +478,10 @@ static int serve(struct keeper *k)
 		warden_tell(k);
 		if (k->leave)
 			break;
-		r = drive_keeper(k->t, k->epfd);
+		busy = pumps_run(k->pumps);
+		if (pumps_due(k->pumps) != USEC_NEVER)
+			timer_need(k, pumps_due(k->pumps));
+		r = drive_keeper(k->t, k->epfd, pumps_ready(k->pumps), !busy);
 		if (r < 0)
 			return r;
 		if (r & IO_WAIT_KFD)
@@ -508,6 +519,9 @@ static int slot_take(struct keeper *k)
 		if (!k->t)
 			return -ENOMEM;
 		slot_drop(k->t, SLOT_KEEPER);
+		shard_lock(k->t);
+		exports_drop(k->t);
+		thr_leave(k->t);
 		thr_exit(k->t);
 		slot_unregister();
 	}
@@ -547,7 +561,8 @@ int keeper_main(const struct keeper_args *a)
 	watch_fd(&k, EV_LISTEN, 0, k.listen_fd);
 	watch_fd(&k, EV_WARDEN, 0, k.warden_fd);
 	watch_fd(&k, EV_TIMER, 0, k.timer_fd);
-	k.bell_fd = bell_open();
+	k.pumps = pumps_new(k.t, k.epfd, EV_PUMP);
+	k.bell_fd = k.pumps ? bell_open() : -1;
 	if (k.bell_fd >= 0)
 		watch_fd(&k, EV_BELL, 0, k.bell_fd);
 	seccomp_narrow();
