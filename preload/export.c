@@ -120,12 +120,12 @@ static int listener_socket(int fd, const struct file *f, uint16_t *ret_port)
 	int r;
 
 	tcp_local(f->tcb, &ep);
-	*ret_port = ep.port;
+	*ret_port = htons(ep.port);
 	if (f->kernel_listens) {
 		r = sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	} else {
 		r = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-		if (r >= 0 && !(*ret_port = loopback_listener(r, ep.port))) {
+		if (r >= 0 && !(*ret_port = loopback_listener(r, *ret_port))) {
 			sys_close(r);
 			return -EADDRINUSE;
 		}
