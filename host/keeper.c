@@ -6,8 +6,8 @@
  * takes SLOT_KEEPER and then does what drive.c wants of it, at the pace that is wanted. Beside that it looks after processes:
  *
  *   slots	whoever changes a slot bumps host->slot_changes and wakes us. We look at all slots and see to it that each
- *		live one has a pidfd in our epoll, that DEAD ones are dropped, and that FORKING ones with a dead parent and no
- *		child are dropped a second later.
+ *		live one has a pidfd in our epoll, that DEAD ones are dropped, and that FORKING ones with a dead parent are
+ *		dropped a second later, unless the warden finds a process that may be the child.
  *   pidfd	readable: the process is gone, slot_drop().
  *   links	a stream per process, FD_CLOEXEC there: its end while the process lives and is EXEC_PENDING means that the
  *		exec has happened, slot_exec_drop().
@@ -212,6 +212,15 @@ static void timer_need(struct keeper *k, usec_t at)
 	sys_call(SYS_timerfd_settime, k->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
+/* The child, should it still come, finds that it has lost its place. */
+static void orphan_drop(struct keeper *k, uint32_t i)
+{
+	uint32_t forking = SLOT_FORKING;
+
+	if (atomic_compare_exchange_strong(&host->slot[i].state, &forking, SLOT_DEAD))
+		slot_gone(k, i);
+}
+
 /* FORKING: its parent may have died before the child ran, or before it could tell that fork failed */
 static void slot_forking(struct keeper *k, uint32_t i)
 {
@@ -225,12 +234,47 @@ static void slot_forking(struct keeper *k, uint32_t i)
 		timer_need(k, now + ORPHAN_FORK_US);
 	} else if (now - k->slot[i].orphan_since < ORPHAN_FORK_US) {
 		timer_need(k, k->slot[i].orphan_since + ORPHAN_FORK_US);
+	} else if (k->warden_fd >= 0) { /* only the warden may look for the child: orphans_judge() */
+		say_to(k->warden_fd, KEEPER_SEARCHES, "");
 	} else {
-		uint32_t forking = SLOT_FORKING;
+		orphan_drop(k, i);
+	}
+}
 
-		/* the child, should it still come, finds that it has lost its place */
-		if (atomic_compare_exchange_strong(&s->state, &forking, SLOT_DEAD))
-			slot_gone(k, i);
+static bool is_member(pid_t pid)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+
+	for (uint32_t i = SLOT_KEEPER; i < top; i++)
+		if (atomic_load(&host->slot[i].pid) == pid)
+			return true;
+	return false;
+}
+
+/*
+ * The warden's answer. Who has the arena mapped and is no member may be the child, stopped before it could say so; then it is
+ * asked again a second later. A child that shares nothing has no slot either: as long as one runs, orphans of that second stay.
+ */
+static void orphans_judge(struct keeper *k, const struct keeper_found *found)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+	bool somebody = false;
+	usec_t now = io_now();
+
+	for (uint32_t i = 0; i < found->n && !somebody; i++)
+		somebody = !is_member(found->pid[i]);
+	for (uint32_t i = SLOT_KEEPER + 1; i < top && i < k->n_slots; i++) {
+		const struct slot *s = &host->slot[i];
+		usec_t since = k->slot[i].orphan_since;
+
+		if (atomic_load(&s->state) != SLOT_FORKING || atomic_load(&s->pid) >= 0 || s->parent || !since || now - since < ORPHAN_FORK_US)
+			continue;
+		if (!somebody) {
+			orphan_drop(k, i);
+			continue;
+		}
+		k->slot[i].orphan_since = now;
+		timer_need(k, now + ORPHAN_FORK_US);
 	}
 }
 
@@ -384,19 +428,21 @@ static void warden_tell(struct keeper *k)
 
 static void warden_event(struct keeper *k)
 {
-	char what;
-	ssize_t n = sys_recv(k->warden_fd, &what, 1, MSG_DONTWAIT);
+	struct keeper_found msg = { 0 };
+	ssize_t n = sys_recv(k->warden_fd, &msg, sizeof(msg), MSG_DONTWAIT);
 
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
 		sys_close(k->warden_fd);
 		k->warden_fd = -1;
-	} else if (what == TELL_KEEPER_LEAVE) {
+	} else if (msg.what == TELL_KEEPER_FOUND) {
+		orphans_judge(k, &msg);
+	} else if (msg.what == TELL_KEEPER_LEAVE) {
 		k->leave = is_empty();
 		say_to(k->warden_fd, k->leave ? KEEPER_LEAVES : KEEPER_STAYS, "");
 		k->told_once = false; /* STAYS means BUSY to the warden: it must hear when that is over */
-	} else if (what == TELL_KEEPER_DRAIN) {
+	} else if (msg.what == TELL_KEEPER_DRAIN) {
 		k->draining = true;
 		k->drain_until = io_now() + DRAIN_US;
 		timer_need(k, k->drain_until);
