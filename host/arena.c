@@ -170,6 +170,7 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 		if (rc)
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
+		stack_addr_announce(st, cfg->addr[i].addr, io_now()); /* who knew another station by it learns; IPv4 only */
 	}
 	if (cfg->loopback) {
 		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);

@@ -128,6 +128,7 @@ struct file {
 	int32_t async_fd;	/* number that O_ASYNC was set by: what siginfo says */
 	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
 	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */
+	uint8_t stamping;	/* SO_TIMESTAMPING: STAMPING_* */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
 	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
 	uint64_t passed_at;

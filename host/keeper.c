@@ -58,6 +58,7 @@ struct keeper {
 	uint32_t n_unnamed; /* links that have not said yet whose they are */
 	uint32_t changes_seen;
 	bool told_empty, told_once, draining, leave;
+	uint64_t conflicts_seen;
 	usec_t drain_until, timer_at; /* timer_at: what timer_fd is set to, USEC_NEVER: it is not */
 };
 
@@ -510,6 +511,22 @@ static bool drained(const struct keeper *k)
 	return k->draining && (io_now() >= k->drain_until || !stack_live(host->shard.stack));
 }
 
+/* The stack has defended our address (RFC 5227); that somebody else has it too is a person's to mend. */
+static void conflicts_look(struct keeper *k)
+{
+	uint64_t n = stack_counters(host->shard.stack)[CNT_ArpConflicts];
+	char text[CONFIG_ERR_BYTES];
+
+	if (n == k->conflicts_seen)
+		return;
+	if (!k->conflicts_seen) { /* once: who floods us must not fill the log */
+		snprintf(text, sizeof(text), "host=%s: another station on %s uses an address of this host; give one of them another address",
+			 host->name, host->ifname);
+		say_to(k->warden_fd, KEEPER_NOTES, text);
+	}
+	k->conflicts_seen = n;
+}
+
 /* Return: 0: told to leave, negative errno: the device cannot be driven */
 static int serve(struct keeper *k)
 {
@@ -522,6 +539,7 @@ static int serve(struct keeper *k)
 		if (!k->n_pidfds && atomic_load(&host->n_live) > 1)
 			timer_need(k, io_now() + ORPHAN_FORK_US);
 		warden_tell(k);
+		conflicts_look(k);
 		if (k->leave)
 			break;
 		busy = pumps_run(k->pumps);

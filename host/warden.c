@@ -324,6 +324,9 @@ static void keeper_says(struct warden *w)
 		broken(w, -EIO, msg + 1);
 		waiting_answer(w);
 		break;
+	case KEEPER_NOTES:
+		say(msg + 1);
+		break;
 	}
 }
 

@@ -255,6 +255,7 @@ static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint
 		at = stop;
 	}
 	if (!fresh && t->flags & TF_SACK) { /* RFC 2883 4: a duplicate above the gap */
+		CNT(st, TcpExtTCPDSACKOfoSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = seq;
 		t->dsack_end = end;
@@ -477,6 +478,7 @@ static void tell_reader(struct stack *st, struct tcb *t)
 static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->rcv_nxt++;
+	t->bytes_received++;
 	t->flags |= TF_FIN_RCVD | TF_RCV_SHUT;
 	t->flags &= ~TF_FIN_OOO;
 	tcp_ooo_purge(st, t);
@@ -510,7 +512,9 @@ static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 
 static void duplicate(struct stack *st, struct tcb *t, uint32_t start, uint32_t end)
 {
+	CNT(st, TcpExtDelayedACKLost);
 	if (t->flags & TF_SACK) {
+		CNT(st, TcpExtTCPDSACKOldSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = start;
 		t->dsack_end = end;
