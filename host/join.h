@@ -107,21 +107,8 @@ struct keeper_args {
 	int memfd, queue_fd, listen_fd, warden_fd; /* listen_fd: links come in; warden_fd: KEEPER_* and WARDEN_* bytes */
 };
 /* one byte each way on a SOCK_SEQPACKET pair; KEEPER_FAILED is followed by a line of text */
-enum {
-	KEEPER_READY = 'R',
-	KEEPER_EMPTY = 'E',
-	KEEPER_BUSY = 'B',
-	KEEPER_LEAVES = 'Y',
-	KEEPER_STAYS = 'N',
-	KEEPER_FAILED = 'F',
-	KEEPER_NOTES = 'W',    /* a line for the log */
-	KEEPER_SEARCHES = 'S', /* who has the arena mapped? */
-};
-enum {
-	TELL_KEEPER_LEAVE = 'L', /* if the host is empty */
-	TELL_KEEPER_DRAIN = 'D', /* 5 s at most, then leave */
-	TELL_KEEPER_FOUND = 'P', /* a struct keeper_found */
-};
+enum { KEEPER_READY = 'R', KEEPER_EMPTY = 'E', KEEPER_BUSY = 'B', KEEPER_LEAVES = 'Y', KEEPER_STAYS = 'N', KEEPER_FAILED = 'F', KEEPER_SEARCHES = 'S' /* who has the arena mapped? */, KEEPER_NOTES = 'W' /* a line for the log */ };
+enum { TELL_KEEPER_LEAVE = 'L' /* if the host is empty */, TELL_KEEPER_DRAIN = 'D' /* 5 s at most, then leave */, TELL_KEEPER_FOUND = 'P' /* and a struct keeper_found */ };
 enum { KEEPER_FOUND_MAX = 4096 };
 struct keeper_found {
 	char what;

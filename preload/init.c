@@ -87,12 +87,12 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 	exit_init();
 	join_state = JOIN_NOT_YET;
 	inherit = env_inherit();
-	if (inherit && own_join()) {
-		if (inherit == INHERIT_ENDS)
-			export_take_back_all();
-		for (int fd = 0; fd <= STDERR_FILENO; fd++)
-			stdio_follow(fd);
-	}
+	if (!inherit || !own_join())
+		return;
+	if (inherit == INHERIT_ENDS)
+		export_take_back_all();
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		stdio_follow(fd);
 }
 
 /* One line, past stdio, which the program may have closed or filled. */
