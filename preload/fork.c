@@ -31,6 +31,7 @@ void fork_child(uint32_t slot)
 	gate_open(); /* a thread of the parent may have been about to end it */
 	signal_fork_child();
 	cancel_fork_child();
+	rouse_fork_child();
 	join_fork_child();
 	stdio_fork_child();
 	spawn_fork_child();

@@ -20,7 +20,7 @@ static bool op_enter(struct op *op, int fd)
 	op->t = thr_enter();
 	if (unlikely(!op->t))
 		return false;
-	op->held = op->looked = op->waited = false;
+	op->held = op->looked = op->waited = op->partial = false;
 	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
@@ -90,7 +90,14 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	op->waited = true;
 	if (!op_let_go(op))
 		return -EBADF; /* closed by another thread */
-	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0);
+	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
+}
+
+void op_moved(struct op *op)
+{
+	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
+		sig_scope_begin(&op->scope);
+	op->partial = true;
 }
 
 /* ---- socket ---- */
@@ -130,7 +137,7 @@ int sk_socket(int domain, int type, int protocol)
 	r = undecided_new(t, fd, domain == AF_INET ? 4 : 6, type, uid);
 	thr_leave(t);
 	if (!r)
-		return fd;
+		return stdio_follow(fd);
 	libc_next.close(fd);
 	return r;
 }
@@ -487,7 +494,7 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 		fd_close_private(r); /* as Linux: the connection is lost */
 		return -EFAULT;
 	}
-	return r;
+	return stdio_follow(r);
 }
 
 EXPORT(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))
@@ -601,7 +608,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 			return r == -EAGAIN ? -EINPROGRESS : r;
 		r = tcp_connect(st, f->tcb, &to, op->t->now);
 	}
-	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
+	if (r < 0 && r != -EISCONN && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
 		tcp_disconnect(st, f->tcb, op->t->now);
 	return r;
 }
