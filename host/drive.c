@@ -252,7 +252,7 @@ static struct pbuf *output_take(struct thr *t, int max)
 		*end = p;
 		end = &p->next;
 	}
-	if (first) {
+	if (first || !stack_output_pending(host->shard.stack)) { /* all of it may have been for ourselves, and no frame came out */
 		t->held_since = 0;
 		t->held_ops = 0;
 		host->queue.held = 0;
