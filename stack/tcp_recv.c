@@ -730,15 +730,18 @@ static struct cell *cells_filled(struct stack *st, const uint8_t *data, size_t n
 	return first;
 }
 
-int tcp_unread(struct stack *st, struct tcb *t, const void *data, size_t n)
+int tcp_unread(struct stack *st, struct tcb *s, const void *data, size_t n)
 {
+	struct tcp_conn *t = tcp_wake(st, s, (usec_t)st->wheel.tick << WHEEL_TICK_SHIFT);
 	struct cell *first, *last = NULL;
 
+	if (!t)
+		return -ENOMEM;
 	if (t->flags & TF_RCV_BUSY)
 		return -EBUSY;
 	if (!n)
 		return 0;
-	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_touch(st, t);
 	first = cells_filled(st, data, n, &last);
 	if (!first)
 		return -ENOMEM;
