@@ -492,6 +492,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
 	tcp_tfo_listen(st, t);
+	t->opts.quickack = QUICKACK_UNSET; /* Linux's inet_csk_delack_init() */
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
 	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
