@@ -47,18 +47,28 @@ static uint32_t established(void)
 /* What the host itself can say: processes, objects, memory, pace */
 static void host_numbers(struct out *o)
 {
+	struct stack_usage u;
+
 	gauge(o, "TcpCurrEstab", "connections established, or closed by the peer alone", established());
 	gauge(o, "HostProcesses", "processes that joined, the keeper among them", atomic_load(&host->n_live));
 	gauge(o, "HostFiles", "open file descriptions", host->files.in_use);
 	gauge(o, "HostEpolls", "epoll instances", host->epolls.in_use);
 	gauge(o, "HostWatches", "members of epoll instances, and waits", host->watches.in_use);
 	gauge(o, "HostThreads", "threads that have used the host", host->waiters.in_use);
+	gauge(o, "HostTables", "pieces of descriptor tables", host->fdchunks.in_use);
+	gauge(o, "HostPassports", "sockets on their way to another process", host->passports.in_use);
 	gauge(o, "HostArenaBytes", "address space of the shared memory", host->arena_bytes);
 	gauge(o, "HostArenaUsedBytes", "what of it was ever used", host->region.used);
 	number(o, "HostCalls", "calls into the library", false, atomic_load(&host->queue.activity));
 	gauge(o, "KeeperPace", "0 asleep, 1 slow, 2 ticking", atomic_load(&host->keeper.pace));
 	gauge(o, "KeeperPid", "the keeper process", atomic_load(&host->keeper.pid));
 	gauge(o, "StackLive", "connections and requests that need time or input", stack_live(host->shard.stack));
+	stack_usage(host->shard.stack, &u);
+	gauge(o, "StackSockets", "connections and listeners", u.tcbs);
+	gauge(o, "StackRequests", "connections half open", u.requests);
+	gauge(o, "StackTimeWaits", "connections in TIME_WAIT", u.timewaits);
+	gauge(o, "StackFrames", "frames on their way out", u.frames);
+	gauge(o, "StackCells", "pieces of payload memory in use", u.cells);
 }
 
 static void print_all(enum format format)

@@ -81,8 +81,9 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 	own_path_find();
 	exit_init();
 	join_state = JOIN_NOT_YET;
-	if (env_inherit())
-		own_join();
+	if (env_inherit() && own_join())
+		for (int fd = 0; fd <= STDERR_FILENO; fd++)
+			stdio_follow(fd);
 }
 
 /* One line, past stdio, which the program may have closed or filled. */

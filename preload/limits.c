@@ -29,6 +29,8 @@ enum { OTHER_MAPPINGS = 64 << 20 }; /* rings and landing buffers of a few thread
 
 enum { NOFILE_LOCKED_IN = 8 }; /* with less nobody means to go on making descriptors */
 
+enum { NOFILE_OURS = 1000 + 24 }; /* sys_fd_high() begins at 1000; with less our descriptors do not fit above the program's */
+
 static bool own_sandboxed;
 
 bool sandboxed(void)
@@ -82,10 +84,36 @@ static int limit_set(pid_t pid, int resource, const struct rlimit *given, struct
 
 BEFORE_SHADOW static void sandbox_enter(passenger_may_fn *may);
 
-static void nofile_look(int resource, const struct rlimit *limit)
+/**
+ * nofile_prepare() - the descriptors we shall need, while high numbers can still be had
+ *
+ * A few numbers are ours (queue, keeper, placeholder), from 1000 on. A program that lowers its limit first and opens sockets
+ * then would find that many of its own numbers taken. What lies above a limit already stays good.
+ */
+static void nofile_prepare(void)
 {
-	if (resource == RLIMIT_NOFILE && limit && limit->rlim_cur < NOFILE_LOCKED_IN)
+	struct thr *t;
+
+	if (vfork_in_unjoined_child() || !own_join() || slot_is_vfork_child() || host_placeholder_fd() < 0)
+		return;
+	t = thr_enter();
+	if (!t)
+		return;
+	shard_lock(t);
+	thr_leave(t);
+	drive_once(t); /* has its ring from now on */
+}
+
+BEFORE_SHADOW static void nofile_look(int resource, const struct rlimit *limit)
+{
+	struct rlimit was;
+
+	if (resource != RLIMIT_NOFILE || !limit)
+		return;
+	if (limit->rlim_cur < NOFILE_LOCKED_IN)
 		sandbox_enter(NULL);
+	else if (limit->rlim_cur < NOFILE_OURS && !libc_next.getrlimit(RLIMIT_NOFILE, &was) && was.rlim_cur >= NOFILE_OURS)
+		nofile_prepare();
 }
 
 EXPORT(BEFORE_SHADOW int, setrlimit, (int resource, const struct rlimit *limit))

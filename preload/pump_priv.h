@@ -50,6 +50,8 @@ bool filter_known(void);
 bool filter_allows(long nr, const long args[6]);
 /** vfork_is_fork() - this process has private numbers; called by own_vfork */
 bool vfork_is_fork(void);
+/** vfork_in_unjoined_child() - what this process does to memory it does to its parent, which has not joined */
+bool vfork_in_unjoined_child(void);
 /** fork_by_clone() - clone() by its registers, without CLONE_VM */
 long fork_by_clone(const long args[6]);
 

@@ -203,6 +203,7 @@ static void arrived(int fd, bool cloexec)
 		file_unref(t, f);
 	}
 	thr_leave(t);
+	stdio_follow(fd);
 }
 
 EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))

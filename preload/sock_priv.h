@@ -27,11 +27,14 @@ struct op {
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
 	bool waited;		/* deadline is set */
+	bool partial;		/* something was moved */
 	int msg_flags;		/* what recvmsg() tells of it: MSG_OOB, ... */
 };
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
 bool op_begin_any(struct op *op, int fd);
+/** op_moved() - octets were moved: any handler that runs from now on ends the call, with what was moved */
+void op_moved(struct op *op);
 void op_hold(struct op *op); /* keep f over an unlocked stretch */
 /** op_end() - gives back what was held, unlocks, sends. Return: @r, for tail calls */
 ssize_t op_end(struct op *op, ssize_t r);

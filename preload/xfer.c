@@ -32,6 +32,14 @@ struct uio {
 	size_t left;
 };
 
+/* access_ok(): the whole of it must lie below the kernel, before anything is looked at */
+static bool user_range_ok(const void *buf, size_t n)
+{
+	uintptr_t end = (uintptr_t)buf + n;
+
+	return likely(end >= n && end <= 0x7ffffffff000);
+}
+
 static struct uio uio_one(const void *buf, size_t n)
 {
 	if (n > MOVE_MAX_BYTES)
@@ -43,6 +51,7 @@ static struct uio uio_one(const void *buf, size_t n)
 static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 {
 	size_t total = 0;
+	bool ok = true;
 	struct iovec v;
 
 	if (n > IOV_MAX)
@@ -52,10 +61,13 @@ static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 			return -EFAULT;
 		if ((ssize_t)v.iov_len < 0)
 			return -EINVAL;
+		ok &= n == 1 || user_range_ok(v.iov_base, v.iov_len);
 		total += v.iov_len;
 		if (total > MOVE_MAX_BYTES)
 			total = MOVE_MAX_BYTES;
 	}
+	if (!ok)
+		return -EFAULT;
 	*u = (struct uio){ .next = iov, .n_next = (int)n, .left = total };
 	return 0;
 }
@@ -228,13 +240,15 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = -EAGAIN;
 		} else {
 			r = recv_turn(op, u, flags, flags & MSG_PEEK ? done : 0);
-			if (r > 0)
+			if (r > 0) {
 				done += (size_t)r;
+				op_moved(op);
+			}
 			if (r == 0)
 				op_acted(op);
 			if (r == -EAGAIN && !(flags & MSG_PEEK))
 				tcp_mark_pass(own_stack(), f->tcb);
-			if (r == 0 || u->left == 0)
+			if (r == 0 || (u->left == 0 && want))
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
 			if (r > 0)
 				continue;
@@ -243,6 +257,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
 		else if (r == -EAGAIN)
 			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (!want && op->waited && r < 0 && r != -EBADF) /* Linux waits once for 0 octets, and is content with whatever ended the wait */
+			return 0;
 		if (r < 0)
 			return done ? (ssize_t)done : r;
 	}
@@ -260,8 +276,8 @@ ssize_t sk_read(int fd, void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.read(fd, buf, n));
-	if (!n)
-		return op_end(&op, 0);
+	if (!n || !user_range_ok(buf, n))
+		return op_end(&op, n ? -EFAULT : 0);
 	return sock_recv_uio(&op, &u, 0);
 }
 
@@ -551,8 +567,10 @@ static ssize_t send_all(struct op *op, struct uio *u, int flags, const struct en
 		if (done && tcp_error_pending(f->tcb))
 			return done; /* the next call takes it */
 		r = send_turn(op, u, flags);
-		if (r > 0)
+		if (r > 0) {
 			done += r;
+			op_moved(op);
+		}
 		if (r >= 0 && !u->left)
 			return done;
 		if (empty && r == -EAGAIN)
@@ -615,6 +633,8 @@ ssize_t sk_write(int fd, const void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.write(fd, buf, n));
+	if (!user_range_ok(buf, n))
+		return op_end(&op, -EFAULT);
 	return sock_send_uio(&op, &u, 0);
 }
 
@@ -626,7 +646,9 @@ ssize_t sk_writev(int fd, const struct iovec *iov, int n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.writev(fd, iov, n));
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, 0);
+	if (r || !u.left) /* unlike write(), Linux does not ask the socket about nothing */
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, 0);
 }
 
 ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
@@ -639,7 +661,9 @@ ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags
 		return kernel_result(libc_next.pwritev2(fd, iov, n, off, flags));
 	if (msg_flags < 0)
 		r = msg_flags;
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, msg_flags);
+	if (r || !u.left)
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, msg_flags);
 }
 
 ssize_t sk_send(int fd, const void *buf, size_t n, int flags)

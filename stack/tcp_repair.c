@@ -125,6 +125,10 @@ static void restore_tcb(struct stack *st, struct tcb *t)
 	bool hashed = t->flags & TF_HASHED && t->state != TCPS_CLOSED && t->state != TCPS_LISTEN;
 
 	t->flags &= ~TF_HASHED;
+	if (t->state == TCPS_CLOSED && t->flags & TF_ORPHAN) { /* it was being freed, and nobody else will */
+		tcp_free(st, t);
+		return;
+	}
 	restore_port(st, t);
 	if (t->state == TCPS_LISTEN) {
 		t->node.kind = TCP_NODE_LISTEN;
@@ -193,7 +197,9 @@ void tcp_repair(struct stack *st, usec_t now)
 	htab_clear(&st->listeners);
 	st->n_live = st->n_orphans = 0;
 	while ((t = slab_next(&st->tcbs, &cursor)))
-		if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
+		if (!t->state) /* it was being made, and nobody has it: every other has a state */
+			slab_free(&st->tcbs, t);
+		else if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
 			reset_touched(st, t, now);
 		else
 			restore_tcb(st, t);

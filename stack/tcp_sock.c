@@ -133,8 +133,6 @@ void tcp_done(struct stack *st, struct tcb *t)
 		port_release(st, &t->port);
 		t->flags &= ~TF_BOUND;
 	}
-	if (!(t->flags & TF_BOUND_ADDR) && t->state == TCPS_SYN_SENT)
-		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	tcp_set_state(t, TCPS_CLOSED);
 	if (t->flags & TF_ORPHAN) {
 		st->n_orphans--;
@@ -417,6 +415,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
 {
+	uint16_t was = t->lport;
 	struct port_key key;
 	int r;
 
@@ -428,7 +427,7 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 	r = port_bind(st, &t->port, &key);
 	if (r < 0) {
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-		t->lport = 0;
+		t->lport = was;
 		t->flags &= ~TF_BOUND_PORT;
 		return r;
 	}
@@ -444,8 +443,6 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
 {
 	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
-		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
@@ -453,10 +450,13 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
+	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
+	t->lport = 0;
 	if (!ipaddr_is_any(ep->addr))
 		t->flags |= TF_BOUND_ADDR;
 	return 0;
@@ -778,7 +778,7 @@ static bool needs_reset(const struct tcb *t)
 
 int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 {
-	bool syn_sent = t->state == TCPS_SYN_SENT;
+	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -790,13 +790,11 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (syn_sent)
+	if (broken)
 		t->error = ECONNRESET;
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-	if (!(t->flags & TF_BOUND_PORT))
-		t->lport = 0;
-	t->rport = 0;
+	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
 	t->raddr = any_v6;
 	tcp_event(st, t, tcp_poll(t));
 	return 0;
