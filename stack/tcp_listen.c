@@ -519,6 +519,8 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
+	if (l->l.port_chosen)
+		l->flags &= ~TF_BOUND_PORT;
 	cell_put(st, l->l.tfo_keys);
 	l->l.tfo_keys = NULL;
 	htab_remove(&st->listeners, &l->node);
