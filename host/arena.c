@@ -129,6 +129,8 @@ static int format_slabs(struct host *h)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
 	if (!rc)
 		rc = slab_init(&h->passports, &h->region, sizeof(struct passport), 0);
+	if (!rc)
+		rc = slab_init(&h->exports, &h->region, sizeof(struct export), 0);
 	return rc;
 }
 

@@ -9,7 +9,7 @@
  * calls that the program makes, not ours: most kill a process at its first io_uring_enter(). Only programs that lock themselves
  * in do such things (sshd, vsftpd). They keep their private sockets and become passengers of the keeper (host/passenger.c), which
  * takes a few plain calls. Where the filter does not allow even those, or several threads use sockets, the program gets the
- * kernel's sockets in place of its connections, pumped as for one that cannot have us in it (pump.c).
+ * kernel's sockets in place of its connections, pumped as for one that cannot have us in it (export.c).
  *
  * What it makes new after that is the kernel's.
  */
@@ -145,14 +145,14 @@ static bool concerns_us(void)
 static void sandbox_enter(passenger_may_fn *may)
 {
 	struct thr *t;
-	struct pump_try p;
+	struct export_try p;
 
 	if (!concerns_us() || (own_sandboxed && !passenger))
 		return;
 	t = atomic_load(&host->slot[slot_self()].n_entries) ? thr_enter() : NULL;
 	if (t && passenger_begin(t, may) < 0) {
-		pump_begin(&p, true);
-		pump_keep(&p);
+		export_begin(&p, true);
+		export_keep(&p);
 	}
 	own_sandboxed = true;
 }

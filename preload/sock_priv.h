@@ -105,7 +105,6 @@ enum { CONNECT_KERNELS = 1 };
 int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t len);
 
 /* ---- xfer.c ---- */
-enum { FILE_BUSY_WANTED = 0x80000000u }; /* in recv_busy, send_busy: somebody waits for the copy to end */
 /** xfer_unlock()/xfer_relock() - a stretch of copying without the lock, handlers put off, f marked busy */
 void xfer_unlock(struct op *op, uint32_t *busy);
 void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);

@@ -110,6 +110,11 @@ void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags
 ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *tcb, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t now);
 /**
+ * tcp_unread() - octets that were read and not used go back to the front of what is to be read
+ * Return: 0, -ENOMEM (then none did), -EBUSY
+ */
+int tcp_unread(struct stack *st, struct tcb *tcb, const void *data, size_t n);
+/**
  * tcp_recv_oob() - the urgent octet, recv(MSG_OOB)
  * Return: 1, 0: end of stream, -EINVAL: none, read already or SO_OOBINLINE, -EAGAIN: announced only, -ENOTCONN
  */
