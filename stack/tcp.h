@@ -124,6 +124,8 @@ void tcp_busy_clear(struct stack *st, struct tcb *tcb);
 uint32_t tcp_poll(const struct tcb *tcb);		/* TCP_EV_* bits that hold now, as Linux's tcp_poll() */
 enum tcp_state tcp_state(const struct tcb *tcb);
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
+bool tcp_may_connect(const struct tcb *tcb); /* else tcp_connect() does not look at the address */
+bool tcp_has_port(const struct tcb *tcb); /* held now; tcp_local() goes on telling the last one, as Linux does */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
 int tcp_peer(const struct tcb *tcb, struct endpoint *ret_ep);	/* -ENOTCONN */
 size_t tcp_readable_bytes(const struct tcb *tcb);	/* SIOCINQ */

@@ -439,7 +439,11 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 
 int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
 {
+	bool used = t->state != TCPS_CLOSED || t->flags & TF_BOUND;
+
 	(void)now;
+	if (t->family == 6 && used)
+		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
@@ -447,7 +451,7 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
-	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+	if (used) /* Linux looks at it last for IPv4, first for IPv6 */
 		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
@@ -711,7 +715,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
-	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
+	if (!tcp_may_connect(t))
 		return connect_again(t);
 	stack_touch(st, slab_index(&st->tcbs, t));
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
@@ -1180,6 +1184,16 @@ int tcp_error_take(struct tcb *t)
 
 	t->error = 0;
 	return err;
+}
+
+bool tcp_may_connect(const struct tcb *t)
+{
+	return t->state == TCPS_CLOSED && !(t->flags & (TF_CONNECTING | TF_CONNECTED));
+}
+
+bool tcp_has_port(const struct tcb *t)
+{
+	return t->state != TCPS_CLOSED || t->flags & TF_BOUND;
 }
 
 void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
