@@ -92,6 +92,11 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
 }
 
+bool op_nonblock(const struct op *op, bool was)
+{
+	return was || (sig_scope_interrupted(&op->scope, false) && op->f->status & O_NONBLOCK);
+}
+
 void op_moved(struct op *op)
 {
 	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
@@ -451,6 +456,7 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 						   : op_wait(op, EPOLLIN, true, nonblock, f->rcvtimeo_us);
 		if (r)
 			return r;
+		nonblock = op_nonblock(op, nonblock);
 		ask_kernel = f->kernel_listens && !nonblock;
 	}
 }

@@ -257,6 +257,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
 		else if (r == -EAGAIN)
 			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (r == 0)
+			nonblock = op_nonblock(op, nonblock);
 		if (r == 0 && f->disconnects != disconnects)
 			r = -EPIPE; /* of all errors */
 		if (!want && op->waited && r < 0 && r != -EBADF) /* Linux waits once for 0 octets, and is content with whatever ended the wait */

@@ -860,6 +860,8 @@ int tcp_shutdown(struct stack *st, struct tcb *t, int how, usec_t now)
 	case TCPS_CLOSE_WAIT:
 	case TCPS_LAST_ACK:
 	case TCPS_CLOSING:
+		if (t->flags & TF_CONNECTING) /* nobody asked how connect() went: Linux takes it for told */
+			t->flags = (t->flags & ~TF_CONNECTING) | TF_CONNECTED;
 		break;
 	}
 	if (how != 1)

@@ -183,9 +183,8 @@ void run_connect(struct actor *a, const struct call *c)
 	sleep_over(a);
 	if (l && l->backlog && (r == 0 || errno == EINPROGRESS))
 		l->connected++;
+	settle(world.slot[c->a].obj);
 	link_peers(c->a);
-	if (world.slot[c->a].obj >= 0)
-		settle(world.slot[c->a].obj);
 }
 
 void run_shutdown(struct actor *a, const struct call *c)
