@@ -337,8 +337,8 @@ void run_setopt(struct actor *a, const struct call *c)
 	text(a, "setsockopt(s%d, %s, %d, length %d)", c->a, o->name, v.i, (int)len);
 	r = setsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), len);
 	gave(a, r);
-	if (r == 0 && obj && o->shape == TIMEVAL)
-		obj->has_timeo = true;
+	if (r == 0 && obj && o->level == SOL_SOCKET && o->opt == SO_RCVTIMEO)
+		obj->has_timeo = v.tv.tv_sec || v.tv.tv_usec;
 }
 
 void run_getopt(struct actor *a, const struct call *c)

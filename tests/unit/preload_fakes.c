@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "../../host/join.h"
 #include "preload_fakes.h"
 
 int fake_wakes;
@@ -100,4 +101,23 @@ struct file *file_get(uint64_t handle)
 void watch_pass_on(struct thr *t)
 {
 	(void)t;
+}
+
+/* a number kept for accept(), and threads asleep in a set of the kernel's: likewise */
+struct fdent *fdtab_lookup(int fd)
+{
+	(void)fd;
+	return NULL;
+}
+int host_placeholder_fd(void)
+{
+	return -EBADF;
+}
+int fd_placeholder(bool cloexec)
+{
+	(void)cloexec;
+	return -EMFILE;
+}
+void rouse_forget(void)
+{
 }
