@@ -105,6 +105,10 @@ void run_bind(struct actor *a, const struct call *c)
 	if (c->y % 23 == 0)
 		ss.ss_family = (sa_family_t)(c->y % 2 ? AF_UNIX : AF_UNSPEC);
 	text(a, "bind(s%d, %s%s)", c->a, addr_name(&ss, len), port ? " taken by another" : "");
+	if (slot_obj(c->a) && slot_obj(c->a)->from_accept) {
+		result(a, "left out: from accept()"); /* docs/compatibility.md */
+		return;
+	}
 	len = bad_addr_len(c, len);
 	r = bind(fd, arg_ptr(c, &ss), len);
 	gave(a, r);
@@ -151,6 +155,7 @@ void run_accept(struct actor *a, const struct call *c)
 	if (fd < 0)
 		return;
 	slot_obj(c->b)->has_timeo = l && l->has_timeo;
+	slot_obj(c->b)->from_accept = true;
 	link_peers(c->b);
 }
 
