@@ -114,8 +114,25 @@ static void ring_post(struct io_loop *l, uint16_t buf)
 	b->len = LANDING_STRIDE;
 	b->bid = buf;
 	r->n_posted++;
-	/* release: the kernel must see the entry before the tail that covers it; pairs with its acquire of the tail */
-	__atomic_store_n(&r->bufs->tail, ++r->bufs_tail, __ATOMIC_RELEASE);
+	r->bufs_tail++;
+}
+
+/**
+ * ring_bufs_show() - the kernel may fill what is posted
+ *
+ * Only during a wait with the role. A process that ends, by whatever means, runs what its ring has left to do: an armed multishot
+ * would take every frame that waits in the queue along with it. Where it finds no buffer it takes none.
+ */
+static void ring_bufs_show(struct loop_ring *r)
+{
+	/* release: the kernel must see the entries before the tail that covers them; pairs with its acquire of the tail */
+	__atomic_store_n(&r->bufs->tail, r->bufs_tail, __ATOMIC_RELEASE);
+}
+
+/* All completions are reaped, so that what is posted is what the kernel has not taken. */
+static void ring_bufs_hide(struct loop_ring *r)
+{
+	__atomic_store_n(&r->bufs->tail, (uint16_t)(r->bufs_tail - r->n_posted), __ATOMIC_RELEASE);
 }
 
 static int ring_bufs_open(struct io_loop *l)
@@ -613,11 +630,15 @@ static int ring_turn(struct io_loop *l, struct io_wait *w)
 	}
 	if (sleep)
 		sleep = waker_sleep_begin(l->waker, w->wake_seen);
+	if (l->ring->bufs && w->rx)
+		ring_bufs_show(l->ring);
 	if (sleep || uring_unsubmitted(u) || (!bits && uring_work_waits(u)))
 		e = ring_enter(l, true, sleep ? 1 : 0, timeout, w->mask);
 	if (w->block)
 		waker_sleep_end(l->waker);
 	n = ring_reap(l);
+	if (l->ring->bufs)
+		ring_bufs_hide(l->ring);
 	bits = ring_bits(l, w);
 	if (e < 0 && e != -ETIME && e != -EBUSY && e != -EAGAIN) /* -EINTR; -EEXIST: not the thread that opened the loop */
 		return e;

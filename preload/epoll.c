@@ -32,6 +32,7 @@
 
 #define EVENTS_ON_STACK 512
 #define KERNEL_LOOK_TURNS 32
+#define N_KERNEL_UNKNOWN 1 /* stands for members that came before the private half */
 #define EPOLL_EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
 /* ---- instances ---- */
@@ -70,7 +71,11 @@ static int kernel_epoll_check(int epfd)
 	return errno == EBADF ? -EBADF : -EINVAL;
 }
 
-/* First member of ours: the instance gets its private half. What it holds already is not known: it may have kernel members. */
+/*
+ * First member of ours: the instance gets its private half. What it holds already is not known and stays unknown, so the count
+ * of kernel members begins with one that nothing takes away: EPOLL_CTL_DEL of a member from before must not end the looks at
+ * the others.
+ */
 static int epoll_adopt(int epfd)
 {
 	int r = kernel_epoll_check(epfd), flags = libc_next.fcntl(epfd, F_GETFD);
@@ -88,7 +93,7 @@ static int epoll_adopt(int epfd)
 		r = -ENOMEM;
 		if (f) {
 			file_ref(f);
-			f->ep->n_kernel = 1;
+			f->ep->n_kernel = N_KERNEL_UNKNOWN;
 			f->ep->kernel_hot = 1;
 			r = fd_install(t, epfd, f, FDENT_EPOLL | (flags & FD_CLOEXEC ? FDENT_CLOEXEC : 0));
 			file_unref(t, f);
@@ -112,7 +117,7 @@ void epoll_leave_kernel(struct op *op)
 			return;
 		epfd = epoll_number(op->t, w->ep);
 		fd = w->fd;
-		if (w->ep->n_kernel)
+		if (w->ep->n_kernel > N_KERNEL_UNKNOWN)
 			w->ep->n_kernel--;
 		shard_unlock(op->t);
 		if (epfd >= 0)
@@ -163,7 +168,7 @@ static int ctl_kernel(struct op *ep, int epfd, int op, int fd, struct epoll_even
 		ep->f->ep->kernel_hot = 1;
 	} else if (!r && op == EPOLL_CTL_MOD) {
 		ep->f->ep->kernel_hot = 1;
-	} else if (!r && ep->f->ep->n_kernel) {
+	} else if (!r && ep->f->ep->n_kernel > N_KERNEL_UNKNOWN) {
 		ep->f->ep->n_kernel--;
 	}
 	return r;

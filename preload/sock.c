@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "../host/join.h"
 #include "sock_priv.h"
 
 /* ---- operations ---- */
@@ -141,7 +142,7 @@ int sk_socket(int domain, int type, int protocol)
 	r = undecided_new(t, fd, domain == AF_INET ? 4 : 6, type, uid);
 	thr_leave(t);
 	if (!r)
-		return fd;
+		return stdio_follow(fd);
 	libc_next.close(fd);
 	return r;
 }
@@ -217,7 +218,7 @@ static int bind_undecided(struct op *op, int fd, union sockaddr_any *a, socklen_
 	return (int)op_end(op, r ? r : bind_private(op, &ep, allowed));
 }
 
-int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+static int bind_once(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union sockaddr_any a;
 	struct endpoint ep;
@@ -236,6 +237,14 @@ int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return bind_undecided(&op, fd, &a, len, allowed);
 	r = bind_endpoint(&op, &a, len, &ep);
 	return (int)op_end(&op, r ? r : bind_private(&op, &ep, allowed));
+}
+
+/* The port may be that of a process which was killed just now: ends are dropped by the keeper (slot.h) */
+int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = bind_once(fd, addr, len);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? bind_once(fd, addr, len) : r;
 }
 
 /* ---- listen ---- */
@@ -266,7 +275,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	return r == -EAGAIN ? -EINVAL : r;
 }
 
-int sk_listen(int fd, int backlog)
+static int listen_once(int fd, int backlog)
 {
 	struct op op;
 	bool kernel_too;
@@ -286,6 +295,13 @@ int sk_listen(int fd, int backlog)
 	if (!r && kernel_too)
 		libc_next.listen(fd, backlog);
 	return r;
+}
+
+int sk_listen(int fd, int backlog)
+{
+	int r = listen_once(fd, backlog);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? listen_once(fd, backlog) : r;
 }
 
 /* ---- accept ---- */
@@ -484,7 +500,7 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 		fd_close_private(r); /* as Linux: the connection is lost */
 		return -EFAULT;
 	}
-	return r;
+	return stdio_follow(r);
 }
 
 EXPORT(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))
@@ -613,7 +629,9 @@ int sk_connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 	if (!op_begin_any(&op, fd))
 		return (int)kernel_result(libc_next.connect(fd, addr, len));
-	r = op.f->kind == FILE_EPOLL ? -ENOTSOCK : addr_from_user(&a, addr, len);
+	r = addr_from_user(&a, addr, len);
+	if (!r && op.f->kind == FILE_EPOLL)
+		r = -ENOTSOCK;
 	if (r)
 		return (int)op_end(&op, r);
 	r = connect_decide(&op, fd, &a, len);

@@ -224,18 +224,20 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	size_t want = u->left, done = 0, low = (size_t)tcp_opts(f->tcb)->rcvlowat_bytes;
 	size_t target = waitall || low > want ? want : low;
 	uint32_t disconnects = f->disconnects;
+	struct tcp_errq_view told;
 	ssize_t r;
 
 	op->partial = !want; /* no handler restarts a wait for nothing */
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return tcp_errq_take(own_stack(), f->tcb, &told) ? 0 : -EAGAIN;
 	if (flags & MSG_OOB)
 		return tcp_state(f->tcb) == TCPS_LISTEN ? -ENOTCONN : recv_oob(op, u, flags);
 	for (;;) {
 		if (done && tcp_mark_after(f->tcb, flags & MSG_PEEK ? done : 0))
 			return (ssize_t)done;
 		if (done && !recv_more_waits(op, flags, done)) {
-			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
+			if (done >= target || nonblock || tcp_error_pending(f->tcb) ||
+			    tcp_poll(f->tcb) & (TCP_EV_RDHUP | TCP_EV_HUP))
 				return (ssize_t)done;
 			r = -EAGAIN;
 		} else {
@@ -361,6 +363,25 @@ static int name_check(const struct msghdr *m, bool send)
 	return send && n ? user_copy(&name, m->msg_name, n < sizeof(name) ? n : sizeof(name)) : 0;
 }
 
+/* What is apart from the stream: no payload, only control data. The file's lock is held; ends the operation. */
+static ssize_t recvmsg_errq(struct op *op, struct msghdr *user, struct msghdr *m)
+{
+	uint8_t stamping = op->f->stamping;
+	int family = op->f->family;
+	usec_t now = op->t->now;
+	struct tcp_errq_view e;
+	bool any = tcp_errq_take(own_stack(), op->f->tcb, &e);
+
+	op_end(op, 0);
+	if (!any)
+		return -EAGAIN;
+	if (m->msg_name)
+		m->msg_namelen = 0;
+	if (cmsg_give_errq(m, &e, family, stamping, now))
+		return -EFAULT;
+	return user_copy(user, m, sizeof(*m)) ? -EFAULT : 0;
+}
+
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
@@ -377,6 +398,8 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 	*ret_kernel = !op_begin(&op, fd);
 	if (*ret_kernel)
 		return 0;
+	if (!r && flags & MSG_ERRQUEUE)
+		return recvmsg_errq(&op, msg, &m);
 	if (!r)
 		r = sock_recv(&op, &u, flags);
 	cmsg_note(&op, r, &due);
@@ -549,7 +572,7 @@ static ssize_t send_fastopen(struct op *op, struct uio *u, int flags, const stru
 }
 
 /* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. @to: of MSG_FASTOPEN, or NULL */
-static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to)
+static ssize_t send_all(struct op *op, struct uio *u, int flags, const struct endpoint *to)
 {
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, empty = u->left == 0;
@@ -562,7 +585,7 @@ static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struc
 			return done;
 	}
 	for (;;) {
-		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+		if (done && tcp_error_pending(f->tcb))
 			return done; /* the next call takes it */
 		r = send_turn(op, u, flags);
 		if (r > 0) {
@@ -584,9 +607,27 @@ static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struc
 	}
 }
 
+#define STAMP_KINDS_FILE UINT32_MAX
+/* @kinds: time stamps that this send asks for, 1 << TCP_STAMP_*; STAMP_KINDS_FILE: as the socket does */
+static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to, unsigned kinds)
+{
+	ssize_t r = send_all(op, u, flags, to);
+	struct file *f = op->f;
+
+	if (r <= 0)
+		return r;
+	if (flags & MSG_ZEROCOPY && tcp_opts(f->tcb)->zerocopy)
+		tcp_zerocopy_done(own_stack(), f->tcb);
+	if (kinds == STAMP_KINDS_FILE)
+		kinds = f->stamping >> STAMPING_TX_SHIFT;
+	if (unlikely(kinds))
+		tcp_stamp_sends(own_stack(), f->tcb, kinds, f->stamping & STAMPING_KEYED, op->t->now);
+	return r;
+}
+
 static ssize_t sock_send(struct op *op, struct uio *u, int flags)
 {
-	return sock_send_to(op, u, flags, NULL);
+	return sock_send_to(op, u, flags, NULL, STAMP_KINDS_FILE);
 }
 
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
@@ -702,31 +743,57 @@ ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct soc
 		return r;
 	if (bad)
 		return op_end(&op, bad);
-	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
+	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, STAMP_KINDS_FILE), flags);
 }
 
-/* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
-static bool control_is_known(int type)
+#define O_TIMESTAMPING_NEW 65
+#define TX_RECORD_MASK	   (1u << 0 | 1u << 1 | 1u << 8 | 1u << 9 | 1u << 18) /* SOF_TIMESTAMPING_TX_* */
+
+/* One control message of the socket level. Return: 0, -EINVAL, -EFAULT */
+static int control_take(const struct cmsghdr *c, const uint8_t *data, unsigned *ret_kinds)
 {
-	return type == SO_MARK || type == SO_PRIORITY || type == SO_TIMESTAMPING || type == SCM_RIGHTS || type == SCM_CREDENTIALS;
+	uint32_t flags;
+
+	switch (c->cmsg_type) {
+	case SCM_RIGHTS: /* these two are for AF_UNIX, and let pass on every other socket */
+	case SCM_CREDENTIALS:
+	case SO_PRIORITY:
+	case SO_MARK: /* no effect */
+		return 0;
+	case SO_TIMESTAMPING:
+	case O_TIMESTAMPING_NEW:
+		if (c->cmsg_len != CMSG_LEN(sizeof(flags)))
+			return -EINVAL;
+		if (user_copy(&flags, data, sizeof(flags)))
+			return -EFAULT;
+		if (flags & ~TX_RECORD_MASK)
+			return -EINVAL;
+		*ret_kinds = kopt_stamp_kinds(flags);
+		return 0;
+	default:
+		return -EINVAL;
+	}
 }
 
-/* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
-static int control_check(const struct msghdr *m)
+/* Control messages that Linux takes on TCP set marks and ask for time stamps; others are refused. */
+static int control_check(const struct msghdr *m, unsigned *ret_kinds)
 {
 	size_t off = 0;
+	int r;
 
 	if (m->msg_controllen > INT_MAX)
 		return -ENOBUFS;
 	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
+		const uint8_t *at = (uint8_t *)m->msg_control + off;
 		struct cmsghdr c;
 
-		if (user_copy(&c, (uint8_t *)m->msg_control + off, sizeof(c)))
+		if (user_copy(&c, at, sizeof(c)))
 			return -EFAULT;
 		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && !control_is_known(c.cmsg_type))
-			return -EINVAL;
+		r = c.cmsg_level == SOL_SOCKET ? control_take(&c, at + CMSG_LEN(0), ret_kinds) : 0;
+		if (r)
+			return r;
 		off += CMSG_ALIGN(c.cmsg_len);
 	}
 	return 0;
@@ -739,6 +806,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	struct endpoint ep;
 	struct msghdr m;
 	bool kernel = false;
+	unsigned kinds = STAMP_KINDS_FILE;
 	struct uio u;
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
@@ -748,7 +816,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)
-		r = control_check(&m);
+		r = control_check(&m, &kinds);
 	if (!r && flags & MSG_FASTOPEN) {
 		socklen_t len = m.msg_name ? m.msg_namelen : 0;
 
@@ -762,7 +830,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	}
 	if (kernel || r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendmsg(fd, msg, flags));
-	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
+	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, kinds), flags);
 }
 
 int sk_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)

@@ -105,6 +105,8 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
+	cell_put(st, t->errq);
+	cell_put(st, t->saved_syn);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
@@ -122,6 +124,7 @@ void tcp_done(struct stack *st, struct tcb *t)
 	t->cc_cell = NULL;
 	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	t->chrono = TCP_CHRONO_IDLE;
 	if (t->flags & TF_FASTOPEN)
 		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
@@ -606,7 +609,9 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
-	t->ecn = t->tfo = 0;
+	t->ecn = t->tfo = t->chrono = 0;
+	t->rate_bytes = t->rate_us = 0;
+	memset(t->chrono_sum, 0, sizeof(t->chrono_sum));
 	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
@@ -1131,6 +1136,7 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 		return;
 	}
 	commit_cells(t, (uint32_t)n);
+	tcp_chrono_start(t, TCP_CHRONO_BUSY, now);
 	t->flags &= ~(TF_SND_BUSY | TF_MORE);
 	rsv_free(st, t);
 	if (flags & TCP_SEND_MORE)
@@ -1170,7 +1176,7 @@ uint32_t tcp_poll(const struct tcb *t)
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
-	if (t->error)
+	if (t->error || (t->errq && tcp_errq_ready(t)))
 		ev |= TCP_EV_ERR;
 	return ev;
 }
@@ -1178,6 +1184,11 @@ uint32_t tcp_poll(const struct tcb *t)
 enum tcp_state tcp_state(const struct tcb *t)
 {
 	return (enum tcp_state)t->state;
+}
+
+bool tcp_error_pending(const struct tcb *t)
+{
+	return t->error != 0;
 }
 
 int tcp_error_take(struct tcb *t)
@@ -1201,6 +1212,18 @@ bool tcp_has_port(const struct tcb *t)
 void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
 {
 	*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+}
+
+const void *tcp_saved_syn(const struct tcb *t, size_t *ret_len)
+{
+	*ret_len = t->saved_syn ? t->saved_syn->len : 0;
+	return t->saved_syn ? t->saved_syn->data : NULL;
+}
+
+void tcp_saved_syn_free(struct stack *st, struct tcb *t)
+{
+	cell_put(st, t->saved_syn);
+	t->saved_syn = NULL;
 }
 
 int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "../../host/join.h"
 #include "preload_fakes.h"
+#include "../../host/join.h"
+#include "../../preload/preload_priv.h"
 
 int fake_wakes;
 void (*fake_sleep)(struct thr *t, uint32_t seen);
@@ -103,21 +104,24 @@ void watch_pass_on(struct thr *t)
 	(void)t;
 }
 
-/* a number kept for accept(), and threads asleep in a set of the kernel's: likewise */
+/* Numbers: none is ours, and none is dealt out. */
 struct fdent *fdtab_lookup(int fd)
 {
 	(void)fd;
 	return NULL;
 }
+
 int host_placeholder_fd(void)
 {
 	return -EBADF;
 }
+
 int fd_placeholder(bool cloexec)
 {
 	(void)cloexec;
 	return -EMFILE;
 }
+
 void rouse_forget(void)
 {
 }
