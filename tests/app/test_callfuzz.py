@@ -31,3 +31,12 @@ def test_same_results(make_net, record_property):
     assert not found and not once, "\n".join(map(str, found + once))
     assert n >= 20
     wait_for("the private host to have no socket", lambda: not left(ours))
+
+
+def test_storm(make_net):
+    """Threads that call at the same time: no fault, no hang, no octet of another's, nothing left."""
+    ours = make_net()
+    out = ours.call("private", callfuzz.prog(), "--seed", "3", "--storm", "60" if Options.full else "4", name="storm",
+                    options=("--loopback", "private"), seconds=100)
+    assert int(out.split()[2]) > 500
+    wait_for("the private host to have no socket", lambda: not left(ours))
