@@ -675,7 +675,8 @@ int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 	if (!loop_ensure(t))
 		return -ENODEV;
 	t->now = io_now();
-	shard_lock(t);
+	if (!shard_lock_once(t)) /* the keeper's own descriptors must not wait for one process (RULES C4) */
+		return IO_WAIT_KFD;
 	tx_done_return(t);
 	role = host->queue.role;
 	if (rung) { /* a passenger has something to send, or nobody who drives */
