@@ -299,8 +299,8 @@ AT_ALL_LEVELS(held_output_to_ourselves_is_held_no_more)
 	shard_lock(t);
 	cr_assert_eq(tcp_connect(host->shard.stack, f->tcb, &here, t->now), -EINPROGRESS);
 	thr_leave(t);
-	cr_expect_eq(host->queue.held, 1);
-	cr_expect(WITHIN_MS(SOON_MS, !host->queue.held), "by the keeper's tick");
+	cr_expect(host->queue.held || host->keeper.pace == KEEPER_TICK, "held; or the keeper was there at once");
+	cr_expect(WITHIN_MS(20 * SOON_MS, !host->queue.held), "by the keeper's tick; else never");
 }
 
 /* One batch of input calls for more frames than one batch of output holds, and nobody comes again for the rest. */
