@@ -163,20 +163,44 @@ static void ring_free(struct io_loop *l)
 	l->ring = NULL;
 }
 
-static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+/* Level and ring where there is none yet. */
+static int ring_make(struct io_loop *l)
 {
 	struct loop_ring *r = sys_mmap_anon(sizeof(*r), 0);
-	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e;
+	int e;
 
 	if (!r)
 		return -ENOMEM;
 	l->ring = r;
+	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
+	if (e < 0)
+		ring_free(l);
+	return e;
+}
+
+enum io_level loop_uring_first(struct io_loop *l)
+{
+	if (ring_make(l) < 0)
+		return IO_LEVEL_POLL;
+	return uring_is_full(&l->ring->u) ? IO_LEVEL_FULL : IO_LEVEL_URING;
+}
+
+void loop_uring_drop(struct io_loop *l)
+{
+	if (l->ring)
+		ring_free(l);
+}
+
+static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+{
+	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e = l->ring ? 0 : ring_make(l);
+	struct loop_ring *r = l->ring;
+
+	if (e < 0)
+		return e;
 	r->is_socket = cfg->kind == IO_KIND_PACKET;
 	r->nowait = !cfg->no_rwf_nowait && dev_knows_nowait(cfg->queue_fd);
-	r->u.fd = -1;
-	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
-	if (e == 0)
-		e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
+	e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
 	if (e == 0 && l->level == IO_LEVEL_FULL)
 		e = ring_bufs_open(l);
 	if (e == 0 && !r->nowait && !r->is_socket && l->dev_fd < 0) {

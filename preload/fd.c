@@ -264,7 +264,7 @@ static int copied(int fd, int to, bool cloexec)
 		libc_next.close(to);
 		return r;
 	}
-	return to;
+	return stdio_follow(to);
 }
 
 EXPORT(int, dup, (int fd))
@@ -296,7 +296,7 @@ static int dup_onto(int fd, int to, int flags, bool is_dup3)
 		libc_next.close(to);
 		return r;
 	}
-	return to;
+	return stdio_follow(to);
 }
 
 EXPORT(int, dup2, (int fd, int to))

@@ -82,6 +82,14 @@ static inline int fd_forget(int fd)
 		fd_forget_slow(fd);
 	return fd;
 }
+/** stdio_follow() - @fd begins or ends to be ours: where it is stdin's, stdout's or stderr's, the stream goes with it. No lock held. */
+void stdio_follow_slow(int fd);
+static inline int stdio_follow(int fd)
+{
+	if (unlikely(fd >= 0 && fd <= 2))
+		stdio_follow_slow(fd);
+	return fd;
+}
 /** fd_close_private() - close(2) for a number of ours; both the entry and the kernel's descriptor */
 int fd_close_private(int fd);
 

@@ -35,10 +35,12 @@ static void unlink_all(struct tcb *t)
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
 		struct cell *keys = t->l.tfo_keys;
+		bool chosen = t->l.port_chosen;
 
 		memset(&t->l, 0, sizeof(t->l));
 		t->l.backlog_conns = backlog;
 		t->l.tfo_keys = keys;
+		t->l.port_chosen = chosen;
 	}
 }
 
@@ -46,7 +48,7 @@ static void forget_queues(struct tcb *t)
 {
 	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
 	t->rcv_head = t->rcv_tail = NULL;
-	t->sack = t->cc_cell = NULL;
+	t->sack = t->cc_cell = t->errq = t->saved_syn = NULL;
 	tcp_logs_forget(t);
 	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
 	tcp_ooo_forget(t);
@@ -80,6 +82,7 @@ static void mark_list(struct cell *c)
 void tcp_repair_mark_cells(struct stack *st)
 {
 	uint32_t cursor = 0;
+	struct tcp_req *r;
 	struct tcb *t;
 
 	while ((t = slab_next(&st->tcbs, &cursor))) {
@@ -90,6 +93,10 @@ void tcp_repair_mark_cells(struct stack *st)
 			cell_repair_mark(t->sack);
 		if (t->cc_cell)
 			cell_repair_mark(t->cc_cell);
+		if (t->saved_syn)
+			cell_repair_mark(t->saved_syn);
+		if (t->errq)
+			cell_repair_mark(t->errq);
 		if (t->txlog)
 			cell_repair_mark(t->txlog);
 		if (t->rxlog)
@@ -98,6 +105,10 @@ void tcp_repair_mark_cells(struct stack *st)
 			cell_repair_mark(t->l.tfo_keys);
 		tcp_ooo_mark(t);
 	}
+	cursor = 0;
+	while ((r = slab_next(&st->requests, &cursor)))
+		if (r->saved_syn)
+			cell_repair_mark(r->saved_syn);
 }
 
 static void restore_port(struct stack *st, struct tcb *t)

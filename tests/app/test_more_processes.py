@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A connection goes on in another program: by every way to start one, with the library in it or not."""
 
+import os
 import random
 import shutil
 import threading
@@ -94,6 +95,181 @@ def test_socat(net, how, kind):
     p = net.start("private", "socat", "TCP-LISTEN:7000,fork,reuseaddr", how % cat_of(kind))
     net.wait_port(PRIVATE, 7000, p)
     for i, size in enumerate((1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+
+
+# ---- to programs that cannot be ours, and back ----
+
+@pytest.mark.modes("tap", "kernel")
+def test_back_from_static(net):
+    """preloaded -> static -> preloaded: what was read ahead for the static program is not lost, nor out of order."""
+    p = net.start("private", PYTHON, "-c", SERVER % """
+    import subprocess
+    p = subprocess.Popen([CAT, 'exec', str(s.fileno()), 'cat'], pass_fds=[s.fileno()]); s.close(); p.wait()
+""", Options.prog("cat"), name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((5, 6, 100000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("addr", ["0.0.0.0", PRIVATE])
+def test_static_inherits_listener(net, addr):
+    """A static server gets a listening socket, as from inetd or systemd; after its end the port is closed."""
+    code = ("import os, socket, sys; l = socket.socket(); l.setsockopt(1, 2, 1); l.bind((%r, 7000)); l.listen(8);"
+            " l.set_inheritable(True); os.execv(sys.argv[1], [sys.argv[1], 'accept', str(l.fileno())])" % addr)
+    p = net.start("private", PYTHON, "-c", code, Options.prog("cat"), name="server")
+    net.wait_port(PRIVATE, 7000, p)
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    many = [net.connect(PRIVATE, 7000) for _ in range(20)]
+    for i, s in enumerate(many):
+        echo(s, 1000 * i, i)
+        s.close()
+    p.kill(9)
+    p.wait()
+
+    def refused():
+        try:
+            net.connect(PRIVATE, 7000, 2).close()
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:                    # the device went with the last process
+            return True
+        except OSError as e:
+            return e.errno in (113, 101)
+        return False
+    wait_for("the port to be closed", refused)
+
+
+SEND = """
+import array, os, socket, sys
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind(('0.0.0.0', 7000))
+l.listen(8)
+print('up', flush=True)
+while True:
+    s, a = l.accept()
+    u = socket.socket(socket.AF_UNIX)
+    u.connect('\\0%s')
+    u.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [s.fileno()]))])
+    s.close()
+    u.recv(1)
+    u.close()
+"""
+RECEIVE = """
+import array, os, socket, sys
+u = socket.socket(socket.AF_UNIX)
+u.bind('\\0%s')
+u.listen(8)
+print('up', flush=True)
+while True:
+    c, a = u.accept()
+    m, anc, f, a = c.recvmsg(1, 100)
+    fd = array.array('i', anc[0][2])[0]
+    s = socket.socket(socket.AF_INET if %r else socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+    while data := s.recv(1 << 16):
+        s.sendall(data)
+    s.close()
+    c.close()
+"""
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("to", ["ours", "outside"])
+def test_rights(net, to):
+    """A connection in a message: to a process of the host, and to one that knows nothing of it."""
+    name = net.id + ".rights"
+    tcp = net.mode == "kernel" or to == "ours"
+    side = "peer" if to == "outside" and net.mode == "tap" else "private"
+    r = net.start(side, PYTHON, "-c", RECEIVE % (name, tcp), name="receiver")
+    wait_for("the receiver", lambda: "up" in r.text() or not r.alive())
+    p = net.start("private", PYTHON, "-c", SEND % name, name="sender")
+    wait_for("the sender", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive() and r.alive(), p.tails() + r.tails()
+
+
+# ---- programs that limit themselves ----
+
+RAW = """
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(b'\\xb8\\xb4\\x01\\x00\\x00\\x0f\\x05\\xc3')     # mov eax, SYS_close_range; syscall; ret
+raw = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+"""
+LIMITS = {
+    "memlock-0": "resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))",
+    "address-space": "resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))",
+    "descriptors": "resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
+    "no-processes": "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)); os.setuid(65534)",
+    "chroot": "os.chroot(sys.argv[1]); os.chdir('/'); os.setgroups([]); os.setgid(65534); os.setuid(65534)",
+    "no-new-privs": "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); os.setuid(65534)",
+    "unshare": "ctypes.CDLL(None).unshare(0x00020000 | 0x04000000 | 0x08000000)",
+    "closed-behind": RAW + "raw(3, l.fileno() - 1, 0); raw(l.fileno() + 1, 0xffffffff, 0)",
+    # the library's own stand in /proc; to the program they are not open (EBADF), which is what closerange() passes over
+    "closed-by-loop": "[os.closerange(n, n + 1) for n in map(int, os.listdir('/proc/self/fd')) if n > 2 and n != l.fileno()]",
+}
+LIMITED = """
+import ctypes, encodings.idna, os, resource, socket, sys, threading
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind((%r, 7000))
+l.listen(8)
+def echo(s):
+    while data := s.recv(1 << 16):
+        s.sendall(data)
+    s.close()
+if len(sys.argv) > 2:           # not only a fresh process: one that has worked already
+    echo(l.accept()[0])
+%s
+print('up', flush=True)
+while True:
+    echo(l.accept()[0])
+"""
+
+
+@pytest.mark.more
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("worked", [False, True], ids=["fresh", "worked"])
+@pytest.mark.parametrize("limit", list(LIMITS))
+def test_limited(net, limit, worked):
+    """The program goes on under what it did to itself, and ends as any other."""
+    os.mkdir(net.dir + "/empty")
+    p = net.start("private", PYTHON, "-c", LIMITED % (PRIVATE, LIMITS[limit]), net.dir + "/empty", *(["worked"] if worked else []),
+                  name="server")
+    if worked:
+        net.wait_port(PRIVATE, 7000, p)
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+    p.kill()
+    p.wait()
+    if net.mode != "kernel":
+        wait_for("every helper to leave", lambda: not net.pids(), 15)
+
+
+@pytest.mark.modes("tap", "kernel")
+def test_setuid_program(net):
+    """A program with more rights than its caller: the dynamic linker does not preload into it."""
+    cat = net.dir + "/cat"
+    shutil.copy(shutil.which("cat"), cat)
+    os.chmod(cat, 0o4755)
+    body = "    import subprocess; p = subprocess.Popen([CAT], stdin=s, stdout=s); s.close(); p.wait()"
+    code = (SERVER % body).replace("print('up'", "os.setgid(65534); os.setuid(65534); print('up'")
+    p = net.start("private", PYTHON, "-c", code, cat, name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive(), p.tails()

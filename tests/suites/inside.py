@@ -17,6 +17,7 @@ import threading
 import time
 
 HOST = "suite"
+TMP = "/mnt"                                # short: paths of UNIX sockets below it have 107 characters
 MAPPED = "0000000000000000FFFF0000"         # ::ffff:0:0/96 as /proc/net/tcp6 writes it
 
 
@@ -77,24 +78,37 @@ def reap():
         pass
 
 
+def wait_reaping(p, until):
+    """Status of @p, None if it does not come in time. Process 1 buries orphans meanwhile, as any init does."""
+    while time.monotonic() < until:
+        got = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if got and got.si_pid == p.pid:
+            return p.wait()
+        if got:
+            os.waitpid(got.si_pid, 0)
+        else:
+            time.sleep(0.02)
+    return None
+
+
 def main(path):
     with open(path) as f:
         job = json.load(f)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    env = dict(os.environ, **job["env"])
+    subprocess.run(["mount", "--bind", job["tmp"], TMP], check=True)
+    env = dict(os.environ, TMPDIR=TMP, HOME=TMP, **job["env"])
     pre, holder = [], None
     if job["side"] == "private":
         pre = [job["tool"], "run", "--host", HOST, "--addr", "10.77.0.2/24", "--tap", "tap0", "--tap-peer", "10.77.0.1/24",
-               "--loopback", "private", "--"]
+               "--loopback", job["loopback"], "--"]
         holder = subprocess.Popen([*pre, "/bin/sleep", "100000"], stdin=subprocess.DEVNULL)      # counters outlive the suite
     watch, t0 = Watch(), time.monotonic()
     watch.start()
     with open(job["output"], "wb") as out:
         p = subprocess.Popen([*pre, *job["argv"]], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env,
                              cwd=job["cwd"], start_new_session=True)
-        try:
-            status = p.wait(job["seconds"])
-        except subprocess.TimeoutExpired:
+        status = wait_reaping(p, time.monotonic() + job["seconds"])
+        if status is None:
             status = "out of time (%d s)" % job["seconds"]
             end_others([holder.pid] if holder else [])
             p.wait()
