@@ -46,9 +46,10 @@ def stop_ab(load):
     assert load.alive(), load.tails()
     load.kill(signal.SIGINT)
     load.wait(20)
+    assert "apr_" not in load.text("err"), load.tails()        # its word for a connection that failed
+    assert "Complete requests" in load.text(), load.tails()
     r = parse_ab(load.text())
     assert (r["failed"], r["write_errors"], r["bad_answers"]) == (0, 0, 0), load.tails()
-    assert "apr_" not in load.text("err"), load.tails()        # its word for a connection that failed
     return r
 
 

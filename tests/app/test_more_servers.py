@@ -38,6 +38,7 @@ User www-data
 Group www-data
 DocumentRoot %(root)s
 StartServers %(start)d
+%(threads)s
 MaxRequestWorkers %(workers)d
 <Directory />
 Require all granted
@@ -48,7 +49,8 @@ Require all granted
 @pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
 def test_apache(net, files, mpm):
     needs("apache2", "ab", "curl")
-    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "start": 32 if mpm == "prefork" else 2, "workers": 32 if mpm == "prefork" else 100})
+    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "start": 32 if mpm == "prefork" else 2, "workers": 32 if mpm == "prefork" else 100,
+                                "threads": "" if mpm == "prefork" else "ThreadsPerChild 50"})   # never all busy: event closes idle ones then
     path, _, digest = files["4m"]
     files["1k"]
     p = net.start("private", "/usr/sbin/apache2", "-f", d + "/conf", "-DFOREGROUND")
