@@ -129,6 +129,8 @@ static int format_slabs(struct host *h)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
 	if (!rc)
 		rc = slab_init(&h->passports, &h->region, sizeof(struct passport), 0);
+	if (!rc)
+		rc = slab_init(&h->exports, &h->region, sizeof(struct export), 0);
 	return rc;
 }
 
@@ -168,6 +170,7 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 		if (rc)
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
+		stack_addr_announce(st, cfg->addr[i].addr, io_now()); /* who knew another station by it learns; IPv4 only */
 	}
 	if (cfg->loopback) {
 		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);

@@ -105,13 +105,19 @@ void drive_thread_exits(struct thr *t)
 
 /* ---- waking others ---- */
 
+/* The keeper has one that does not go when it dies. */
+static struct io_waker *waker_of(struct waiter *w)
+{
+	return w->slot == SLOT_KEEPER ? &host->keeper.waker : &w->waker;
+}
+
 void thr_wake_later(struct thr *t, struct waiter *w)
 {
-	__atomic_fetch_add(&w->waker.word, 1, __ATOMIC_SEQ_CST); /* pairs with the read of the word before sleeping */
+	__atomic_fetch_add(&waker_of(w)->word, 1, __ATOMIC_SEQ_CST); /* pairs with the read of the word before sleeping */
 	if (w == t->waiter || (w->wake_at < t->n_wakes && t->wakes[w->wake_at] == w))
 		return;
 	if (t->n_wakes == THR_WAKES_MAX) { /* rare: a crowd on one socket */
-		io_wake(&w->waker);
+		io_wake(waker_of(w));
 		return;
 	}
 	if (!t->n_wakes)
@@ -129,7 +135,7 @@ static void wakes_send(struct thr *t)
 	if (!t->n_wakes)
 		return;
 	for (unsigned i = 0; i < t->n_wakes; i++)
-		io_wake(&t->wakes[i]->waker);
+		io_wake(waker_of(t->wakes[i]));
 	t->n_wakes = 0;
 	atomic_store_explicit(&t->waiter->owes, 0, memory_order_release); /* release: the wakes come first */
 }
@@ -139,7 +145,7 @@ void waiters_wake_all(void)
 	struct waiter *w;
 
 	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));)
-		io_wake(&w->waker);
+		io_wake(waker_of(w));
 }
 
 void keeper_want(enum keeper_pace pace)
@@ -656,13 +662,13 @@ static usec_t keeper_next(struct thr *t, struct keeper_look *look)
 	return USEC_NEVER;
 }
 
-int drive_keeper(struct thr *t, int epoll_fd)
+int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 {
 	static struct keeper_look look; /* one keeper, one thread */
 	struct pollfd kfd = { .fd = epoll_fd, .events = POLLIN };
 	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_key = 1 };
 	struct pbuf *out = NULL;
-	bool rung = owed_wakes_send();
+	bool rung = owed_wakes_send(), some;
 	uint64_t role;
 	int r;
 
@@ -697,12 +703,17 @@ int drive_keeper(struct thr *t, int epoll_fd)
 		iw.deadline = next < iw.deadline ? next : iw.deadline;
 	}
 	iw.wake_seen = t->waker->word;
-	iw.block = !(iw.rx || rung) || !out || !stack_output_pending(host->shard.stack);
+	iw.block = block && (!(iw.rx || rung) || !out || !stack_output_pending(host->shard.stack)) && !(set && epoll_has_ready(set));
+	if (set)
+		epoll_sleep_arm(t, set);
 	shard_unlock(t);
 	wakes_send(t);
 	output_queue(t, out);
 	r = io_loop_wait(t->loop, &iw);
-	if (input_locked(t, role_is_mine(t)) || !host->queue.held) {
+	some = input_locked(t, role_is_mine(t));
+	if (set)
+		epoll_sleep_disarm(t, set);
+	if (some || !host->queue.held) {
 		thr_leave(t); /* answers leave now: the role may be another's by the next turn, who would sleep on them */
 	} else { /* what a thread holds back has until the next tick */
 		shard_unlock(t);

@@ -11,6 +11,7 @@
  * in hand are counted anew (fdtab_recount()). fork's copy takes no lock; the slot it is made in says which file it is at.
  */
 #include <stdbool.h>
+#include "export.h"
 #include "leaf.h"
 #include "passport.h"
 #include "ready.h"
@@ -344,7 +345,7 @@ static bool is_being_copied(const struct file *f)
 
 static uint32_t numbers_count(const struct file *f)
 {
-	uint32_t top = atomic_load(&host->slot_top), n = passports_of(f);
+	uint32_t top = atomic_load(&host->slot_top), n = passports_of(f) + exports_of(f);
 	uint64_t handle = file_handle(f);
 
 	for (uint32_t i = 0; i < top; i++)

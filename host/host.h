@@ -128,6 +128,7 @@ struct file {
 	int32_t async_fd;	/* number that O_ASYNC was set by: what siginfo says */
 	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
 	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */
+	uint8_t stamping;	/* SO_TIMESTAMPING: STAMPING_* */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
 	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
 	uint64_t passed_at;
@@ -184,6 +185,24 @@ struct passport {
 	uint32_t slot;		/* sender */
 };
 
+/* ---- sockets in programs that cannot be ours (export.h) ---- */
+enum export_kind {
+	EXPORT_NOW = 1,	 /* a connection, pumped from now on */
+	EXPORT_LATER,	 /* sent by SCM_RIGHTS, perhaps to one of ours, who takes it back at once: not pumped for a moment */
+	EXPORT_LISTENER, /* the keeper accepts, and connects to the kernel's loopback */
+};
+struct export {
+	uint64_t ino;		/* of the program's end */
+	uint64_t keeper_ino;	/* of the keeper's: who sends another descriptor for this row is refused */
+	struct file *file;	/* a reference, and a number */
+	struct export *next;
+	uint32_t kind, slot;	/* slot: who exported it */
+	uint32_t claimed;	/* a process of ours has it as well: nothing is read ahead while it does */
+	uint32_t pumped;	/* octets may have been read ahead */
+	uint32_t taken;		/* the keeper has its end */
+	uint16_t port;		/* EXPORT_LISTENER: on 127.0.0.1 */
+};
+
 /* ---- the host ---- */
 struct host {
 	uint64_t magic, layout_hash; /* joiners with another layout are refused */
@@ -199,8 +218,9 @@ struct host {
 	_Alignas(64) struct shard shard;
 	_Alignas(64) struct queue queue;
 	_Alignas(64) struct keeper_area keeper;
-	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports, exports;
 	struct passport *passport_bucket[PASSPORT_BUCKETS];
+	struct export *export_bucket[PASSPORT_BUCKETS];
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
 	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */

@@ -560,6 +560,34 @@ int host_placeholder_fd(void)
 	return our_fd_set(&our_placeholder, fd);
 }
 
+int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len)
+{
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_connect(fd, sa, len);
+	if (r) {
+		sys_close(fd);
+		return r;
+	}
+	return our_fd_set(&our_fds[which], fd);
+}
+
+int host_bell_fd(void)
+{
+	struct sockaddr_un sa;
+	struct our_fd *o = &our_fds[HOST_FD_BELL];
+	socklen_t len = sizeof(sa);
+
+	/* its other end goes with the keeper */
+	if (our_fd_holds(o) && (passenger || !sys_call(SYS_getpeername, o->fd, &sa, &len)) && sys_send(o->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != -ECONNREFUSED)
+		return o->fd;
+	our_fd_close(o);
+	len = warden_address(host->name, "bell", &sa);
+	return host_fd_connect(HOST_FD_BELL, &sa, len);
+}
+
 void host_fork_child(void)
 {
 	our_fd_close(&our_link); /* our copy would hide the end of our parent's image from the keeper */

@@ -22,7 +22,7 @@
  * third socket that is connected to the first.
  *
  * A process with more threads inside the library than the one that asks is not taken aboard: their rings cannot be taken apart
- * from here. It, and one whose filter does not even allow the above, is served by a pump (preload/pump.c).
+ * from here. It, and one whose filter does not even allow the above, is served by a pump of the keeper (preload/export.c).
  */
 #include <stddef.h>
 #include <string.h>
@@ -170,29 +170,8 @@ long sys_no_futex_wake(void)
 
 /* ---- going aboard ---- */
 
-static int dgram(void)
-{
-	return sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-}
-
-/* A descriptor high up whose peer is @sa. Return: number, negative errno */
-static int connected_to(enum host_fd which, const struct sockaddr_un *sa, socklen_t len)
-{
-	int fd = dgram(), r;
-
-	if (fd < 0)
-		return fd;
-	r = sys_connect(fd, sa, len);
-	if (r) {
-		sys_close(fd);
-		return r;
-	}
-	return host_fd_adopt(which, fd);
-}
-
 static void sockets_close(struct io_waker *w)
 {
-	host_fd_drop(HOST_FD_BELL);
 	host_fd_drop(HOST_FD_SELF);
 	host_fd_drop(HOST_FD_WAKE);
 	own.wake_fd = own.self_fd = own.bell_fd = -1;
@@ -208,8 +187,8 @@ static int sockets_make(struct io_waker *w)
 		return r;
 	own.wake_fd = host_fd_adopt(HOST_FD_WAKE, own.wake_fd);
 	memcpy(sa.sun_path, w->name, w->name_len);
-	own.self_fd = connected_to(HOST_FD_SELF, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + w->name_len));
-	own.bell_fd = connected_to(HOST_FD_BELL, &sa, warden_address(host->name, "bell", &sa));
+	own.self_fd = host_fd_connect(HOST_FD_SELF, &sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + w->name_len));
+	own.bell_fd = host_bell_fd();
 	r = own.wake_fd < 0 ? own.wake_fd : own.self_fd < 0 ? own.self_fd : own.bell_fd < 0 ? own.bell_fd : 0;
 	if (r)
 		sockets_close(w);
@@ -302,7 +281,7 @@ int bell_open(void)
 {
 	struct sockaddr_un sa;
 	socklen_t len = warden_address(host->name, "bell", &sa);
-	int fd = dgram(), r;
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
 
 	if (fd < 0)
 		return fd;
@@ -312,14 +291,6 @@ int bell_open(void)
 		return r;
 	}
 	return fd;
-}
-
-void bell_heard(int fd)
-{
-	char drop[8];
-
-	while (sys_recv(fd, drop, sizeof(drop), MSG_DONTWAIT) >= 0)
-		;
 }
 
 bool owed_wakes_send(void)

@@ -29,9 +29,8 @@ int passenger_poll(struct pollfd *p, unsigned n, usec_t timeout_us, const sigset
 /** passenger_ring() - the keeper shall look: output waits, threads are owed a wake, nobody drives. No lock held. */
 void passenger_ring(void);
 
-/** bell_open() - keeper: where passengers ring; a descriptor to poll, negative errno. bell_heard(): what was rung is read */
+/** bell_open() - keeper: where passengers ring; a descriptor to poll, negative errno. pumps_bell() reads what was rung */
 int bell_open(void);
-void bell_heard(int fd);
 /** owed_wakes_send() - keeper: wakes that passengers could not send. Return: something was rung */
 bool owed_wakes_send(void);
 

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include "export.h"
 #include "passport.h"
 #include "ready.h"
 
@@ -572,6 +573,7 @@ void ready_repair(void)
 	repair_reset();
 	kopts_repair();
 	passports_repair();
+	exports_repair();
 	for (uint32_t c = 0; (w = slab_next(&host->watches, &c));) {
 		w->queued = 0;
 		w->prev = NULL;

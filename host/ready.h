@@ -12,6 +12,8 @@
 #include <sys/epoll.h>
 #include "thr.h"
 
+enum { FILE_BUSY_WANTED = 0x80000000u }; /* in file->recv_busy, send_busy: somebody waits for the copy to end */
+
 /* files */
 struct file *file_new(enum file_kind kind, int family);	/* gives, refs = numbers = 0; NULL: arena full */
 void file_ref(struct file *f);				/* any time */

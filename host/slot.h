@@ -45,6 +45,15 @@ void slot_exec_drop(struct thr *t, uint32_t slot);
 /** slot_drop() - process is gone: references dropped, watches and frames freed, sockets finished as a kernel would. Takes the shard lock in pieces. */
 void slot_drop(struct thr *t, uint32_t slot);
 
+/**
+ * slots_bury() - wait until the keeper has dropped those that are dead and waited for
+ *
+ * A kernel takes a process's ports away before its parent can learn of the end; where it was killed, ours go a moment later.
+ * For the slow path of a call that met somebody's port: asks the kernel about each process of the host. No lock held.
+ * Return: one is gone that was there at the beginning: worth another try
+ */
+bool slots_bury(void);
+
 /* ---- descriptor table of this process (fdtab.c) ---- */
 /** fdtab_lookup() - entry of @fd in our table, NULL: not ours. Three loads, no lock. */
 struct fdent *fdtab_lookup(int fd);

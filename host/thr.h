@@ -121,9 +121,10 @@ void drive_once(struct thr *t);
 bool drive_is_due(const struct thr *t);
 /**
  * drive_keeper() - the keeper's turn (RULES H1): sleeps at the pace wanted of it, drives where nobody does, steps back where
- * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
+ * somebody waits. @epoll_fd: its own descriptors (pidfds, links); @set: private sockets that it waits for, NULL: none. Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
-int drive_keeper(struct thr *t, int epoll_fd);
+struct epoll;
+int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block);
 /** keeper_want() - the keeper shall look at this pace at least; wakes it where that is news */
 void keeper_want(enum keeper_pace pace);
 /** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */

@@ -114,8 +114,25 @@ static void ring_post(struct io_loop *l, uint16_t buf)
 	b->len = LANDING_STRIDE;
 	b->bid = buf;
 	r->n_posted++;
-	/* release: the kernel must see the entry before the tail that covers it; pairs with its acquire of the tail */
-	__atomic_store_n(&r->bufs->tail, ++r->bufs_tail, __ATOMIC_RELEASE);
+	r->bufs_tail++;
+}
+
+/**
+ * ring_bufs_show() - the kernel may fill what is posted
+ *
+ * Only during a wait with the role. A process that ends, by whatever means, runs what its ring has left to do: an armed multishot
+ * would take every frame that waits in the queue along with it. Where it finds no buffer it takes none.
+ */
+static void ring_bufs_show(struct loop_ring *r)
+{
+	/* release: the kernel must see the entries before the tail that covers them; pairs with its acquire of the tail */
+	__atomic_store_n(&r->bufs->tail, r->bufs_tail, __ATOMIC_RELEASE);
+}
+
+/* All completions are reaped, so that what is posted is what the kernel has not taken. */
+static void ring_bufs_hide(struct loop_ring *r)
+{
+	__atomic_store_n(&r->bufs->tail, (uint16_t)(r->bufs_tail - r->n_posted), __ATOMIC_RELEASE);
 }
 
 static int ring_bufs_open(struct io_loop *l)
@@ -146,20 +163,44 @@ static void ring_free(struct io_loop *l)
 	l->ring = NULL;
 }
 
-static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+/* Level and ring where there is none yet. */
+static int ring_make(struct io_loop *l)
 {
 	struct loop_ring *r = sys_mmap_anon(sizeof(*r), 0);
-	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e;
+	int e;
 
 	if (!r)
 		return -ENOMEM;
 	l->ring = r;
+	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
+	if (e < 0)
+		ring_free(l);
+	return e;
+}
+
+enum io_level loop_uring_first(struct io_loop *l)
+{
+	if (ring_make(l) < 0)
+		return IO_LEVEL_POLL;
+	return uring_is_full(&l->ring->u) ? IO_LEVEL_FULL : IO_LEVEL_URING;
+}
+
+void loop_uring_drop(struct io_loop *l)
+{
+	if (l->ring)
+		ring_free(l);
+}
+
+static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+{
+	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e = l->ring ? 0 : ring_make(l);
+	struct loop_ring *r = l->ring;
+
+	if (e < 0)
+		return e;
 	r->is_socket = cfg->kind == IO_KIND_PACKET;
 	r->nowait = !cfg->no_rwf_nowait && dev_knows_nowait(cfg->queue_fd);
-	r->u.fd = -1;
-	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
-	if (e == 0)
-		e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
+	e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
 	if (e == 0 && l->level == IO_LEVEL_FULL)
 		e = ring_bufs_open(l);
 	if (e == 0 && !r->nowait && !r->is_socket && l->dev_fd < 0) {
@@ -589,11 +630,15 @@ static int ring_turn(struct io_loop *l, struct io_wait *w)
 	}
 	if (sleep)
 		sleep = waker_sleep_begin(l->waker, w->wake_seen);
+	if (l->ring->bufs && w->rx)
+		ring_bufs_show(l->ring);
 	if (sleep || uring_unsubmitted(u) || (!bits && uring_work_waits(u)))
 		e = ring_enter(l, true, sleep ? 1 : 0, timeout, w->mask);
 	if (w->block)
 		waker_sleep_end(l->waker);
 	n = ring_reap(l);
+	if (l->ring->bufs)
+		ring_bufs_hide(l->ring);
 	bits = ring_bits(l, w);
 	if (e < 0 && e != -ETIME && e != -EBUSY && e != -EAGAIN) /* -EINTR; -EEXIST: not the thread that opened the loop */
 		return e;

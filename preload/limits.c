@@ -9,7 +9,7 @@
  * calls that the program makes, not ours: most kill a process at its first io_uring_enter(). Only programs that lock themselves
  * in do such things (sshd, vsftpd). They keep their private sockets and become passengers of the keeper (host/passenger.c), which
  * takes a few plain calls. Where the filter does not allow even those, or several threads use sockets, the program gets the
- * kernel's sockets in place of its connections, pumped as for one that cannot have us in it (pump.c).
+ * kernel's sockets in place of its connections, pumped as for one that cannot have us in it (export.c).
  *
  * What it makes new after that is the kernel's.
  */
@@ -28,6 +28,8 @@
 enum { OTHER_MAPPINGS = 64 << 20 }; /* rings and landing buffers of a few threads */
 
 enum { NOFILE_LOCKED_IN = 8 }; /* with less nobody means to go on making descriptors */
+
+enum { NOFILE_OURS = 1000 + 24 }; /* sys_fd_high() begins at 1000; with less our descriptors do not fit above the program's */
 
 static bool own_sandboxed;
 
@@ -82,10 +84,36 @@ static int limit_set(pid_t pid, int resource, const struct rlimit *given, struct
 
 BEFORE_SHADOW static void sandbox_enter(passenger_may_fn *may);
 
-static void nofile_look(int resource, const struct rlimit *limit)
+/**
+ * nofile_prepare() - the descriptors we shall need, while high numbers can still be had
+ *
+ * A few numbers are ours (queue, keeper, placeholder), from 1000 on. A program that lowers its limit first and opens sockets
+ * then would find that many of its own numbers taken. What lies above a limit already stays good.
+ */
+static void nofile_prepare(void)
 {
-	if (resource == RLIMIT_NOFILE && limit && limit->rlim_cur < NOFILE_LOCKED_IN)
+	struct thr *t;
+
+	if (vfork_in_unjoined_child() || !own_join() || slot_is_vfork_child() || host_placeholder_fd() < 0)
+		return;
+	t = thr_enter();
+	if (!t)
+		return;
+	shard_lock(t);
+	thr_leave(t);
+	drive_once(t); /* has its ring from now on */
+}
+
+BEFORE_SHADOW static void nofile_look(int resource, const struct rlimit *limit)
+{
+	struct rlimit was;
+
+	if (resource != RLIMIT_NOFILE || !limit)
+		return;
+	if (limit->rlim_cur < NOFILE_LOCKED_IN)
 		sandbox_enter(NULL);
+	else if (limit->rlim_cur < NOFILE_OURS && !libc_next.getrlimit(RLIMIT_NOFILE, &was) && was.rlim_cur >= NOFILE_OURS)
+		nofile_prepare();
 }
 
 EXPORT(BEFORE_SHADOW int, setrlimit, (int resource, const struct rlimit *limit))
@@ -117,14 +145,14 @@ static bool concerns_us(void)
 static void sandbox_enter(passenger_may_fn *may)
 {
 	struct thr *t;
-	struct pump_try p;
+	struct export_try p;
 
 	if (!concerns_us() || (own_sandboxed && !passenger))
 		return;
 	t = atomic_load(&host->slot[slot_self()].n_entries) ? thr_enter() : NULL;
 	if (t && passenger_begin(t, may) < 0) {
-		pump_begin(&p, true);
-		pump_keep(&p);
+		export_begin(&p, true);
+		export_keep(&p);
 	}
 	own_sandboxed = true;
 }

@@ -59,7 +59,7 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 
 	op_acted(op);
 	while (done < n) {
-		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+		if (done && tcp_error_pending(f->tcb))
 			break;
 		r = file_turn(op, in_fd, *pos, n - done);
 		if (r == 0)
@@ -205,7 +205,7 @@ static ssize_t splice_loop(struct op *op, int pipe, size_t n, bool out, bool mor
 
 	op_acted(op);
 	while (done < n) {
-		if (done && (out ? tcp_poll(f->tcb) & TCP_EV_ERR : !tcp_readable_bytes(f->tcb)))
+		if (done && (out ? tcp_error_pending(f->tcb) : !tcp_readable_bytes(f->tcb)))
 			break; /* error and end are the next call's */
 		r = out ? pipe_to_socket_turn(op, pipe, n - done, more) : socket_to_pipe_turn(op, pipe, n - done, more);
 		if (r == 0)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "../host/join.h"
 #include "sock_priv.h"
 
 /* ---- operations ---- */
@@ -19,7 +20,7 @@ static bool op_enter(struct op *op, int fd)
 	op->t = thr_enter();
 	if (unlikely(!op->t))
 		return false;
-	op->held = op->looked = op->waited = false;
+	op->held = op->looked = op->waited = op->partial = false;
 	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
@@ -89,7 +90,14 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	op->waited = true;
 	if (!op_let_go(op))
 		return -EBADF; /* closed by another thread */
-	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0);
+	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
+}
+
+void op_moved(struct op *op)
+{
+	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
+		sig_scope_begin(&op->scope);
+	op->partial = true;
 }
 
 /* ---- socket ---- */
@@ -205,7 +213,7 @@ static int bind_undecided(struct op *op, int fd, union sockaddr_any *a, socklen_
 	return (int)op_end(op, r ? r : bind_private(op, &ep, allowed));
 }
 
-int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+static int bind_once(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union sockaddr_any a;
 	struct endpoint ep;
@@ -224,6 +232,14 @@ int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return bind_undecided(&op, fd, &a, len, allowed);
 	r = bind_endpoint(&op, &a, len, &ep);
 	return (int)op_end(&op, r ? r : bind_private(&op, &ep, allowed));
+}
+
+/* The port may be that of a process which was killed just now: ends are dropped by the keeper (slot.h) */
+int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = bind_once(fd, addr, len);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? bind_once(fd, addr, len) : r;
 }
 
 /* ---- listen ---- */
@@ -254,7 +270,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	return r == -EAGAIN ? -EINVAL : r;
 }
 
-int sk_listen(int fd, int backlog)
+static int listen_once(int fd, int backlog)
 {
 	struct op op;
 	bool kernel_too;
@@ -274,6 +290,13 @@ int sk_listen(int fd, int backlog)
 	if (!r && kernel_too)
 		libc_next.listen(fd, backlog);
 	return r;
+}
+
+int sk_listen(int fd, int backlog)
+{
+	int r = listen_once(fd, backlog);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? listen_once(fd, backlog) : r;
 }
 
 /* ---- accept ---- */
@@ -585,7 +608,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 			return r == -EAGAIN ? -EINPROGRESS : r;
 		r = tcp_connect(st, f->tcb, &to, op->t->now);
 	}
-	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
+	if (r < 0 && r != -EISCONN && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
 		tcp_disconnect(st, f->tcb, op->t->now);
 	return r;
 }

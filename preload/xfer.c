@@ -32,6 +32,14 @@ struct uio {
 	size_t left;
 };
 
+/* access_ok(): the whole of it must lie below the kernel, before anything is looked at */
+static bool user_range_ok(const void *buf, size_t n)
+{
+	uintptr_t end = (uintptr_t)buf + n;
+
+	return likely(end >= n && end <= 0x7ffffffff000);
+}
+
 static struct uio uio_one(const void *buf, size_t n)
 {
 	if (n > MOVE_MAX_BYTES)
@@ -43,6 +51,7 @@ static struct uio uio_one(const void *buf, size_t n)
 static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 {
 	size_t total = 0;
+	bool ok = true;
 	struct iovec v;
 
 	if (n > IOV_MAX)
@@ -52,10 +61,13 @@ static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 			return -EFAULT;
 		if ((ssize_t)v.iov_len < 0)
 			return -EINVAL;
+		ok &= n == 1 || user_range_ok(v.iov_base, v.iov_len);
 		total += v.iov_len;
 		if (total > MOVE_MAX_BYTES)
 			total = MOVE_MAX_BYTES;
 	}
+	if (!ok)
+		return -EFAULT;
 	*u = (struct uio){ .next = iov, .n_next = (int)n, .left = total };
 	return 0;
 }
@@ -211,28 +223,32 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, waitall = flags & MSG_WAITALL;
 	size_t want = u->left, done = 0, low = (size_t)tcp_opts(f->tcb)->rcvlowat_bytes;
 	size_t target = waitall || low > want ? want : low;
+	struct tcp_errq_view told;
 	ssize_t r;
 
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return tcp_errq_take(own_stack(), f->tcb, &told) ? 0 : -EAGAIN;
 	if (flags & MSG_OOB)
 		return tcp_state(f->tcb) == TCPS_LISTEN ? -ENOTCONN : recv_oob(op, u, flags);
 	for (;;) {
 		if (done && tcp_mark_after(f->tcb, flags & MSG_PEEK ? done : 0))
 			return (ssize_t)done;
 		if (done && !recv_more_waits(op, flags, done)) {
-			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
+			if (done >= target || nonblock || tcp_error_pending(f->tcb) ||
+			    tcp_poll(f->tcb) & (TCP_EV_RDHUP | TCP_EV_HUP))
 				return (ssize_t)done;
 			r = -EAGAIN;
 		} else {
 			r = recv_turn(op, u, flags, flags & MSG_PEEK ? done : 0);
-			if (r > 0)
+			if (r > 0) {
 				done += (size_t)r;
+				op_moved(op);
+			}
 			if (r == 0)
 				op_acted(op);
 			if (r == -EAGAIN && !(flags & MSG_PEEK))
 				tcp_mark_pass(own_stack(), f->tcb);
-			if (r == 0 || u->left == 0)
+			if (r == 0 || (u->left == 0 && want))
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
 			if (r > 0)
 				continue;
@@ -241,6 +257,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
 		else if (r == -EAGAIN)
 			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (!want && op->waited && r < 0 && r != -EBADF) /* Linux waits once for 0 octets, and is content with whatever ended the wait */
+			return 0;
 		if (r < 0)
 			return done ? (ssize_t)done : r;
 	}
@@ -258,8 +276,8 @@ ssize_t sk_read(int fd, void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.read(fd, buf, n));
-	if (!n)
-		return op_end(&op, 0);
+	if (!n || !user_range_ok(buf, n))
+		return op_end(&op, n ? -EFAULT : 0);
 	return sock_recv_uio(&op, &u, 0);
 }
 
@@ -339,6 +357,25 @@ static int name_check(const struct msghdr *m, bool send)
 	return send && n ? user_copy(&name, m->msg_name, n < sizeof(name) ? n : sizeof(name)) : 0;
 }
 
+/* What is apart from the stream: no payload, only control data. The file's lock is held; ends the operation. */
+static ssize_t recvmsg_errq(struct op *op, struct msghdr *user, struct msghdr *m)
+{
+	uint8_t stamping = op->f->stamping;
+	int family = op->f->family;
+	usec_t now = op->t->now;
+	struct tcp_errq_view e;
+	bool any = tcp_errq_take(own_stack(), op->f->tcb, &e);
+
+	op_end(op, 0);
+	if (!any)
+		return -EAGAIN;
+	if (m->msg_name)
+		m->msg_namelen = 0;
+	if (cmsg_give_errq(m, &e, family, stamping, now))
+		return -EFAULT;
+	return user_copy(user, m, sizeof(*m)) ? -EFAULT : 0;
+}
+
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
@@ -355,6 +392,8 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 	*ret_kernel = !op_begin(&op, fd);
 	if (*ret_kernel)
 		return 0;
+	if (!r && flags & MSG_ERRQUEUE)
+		return recvmsg_errq(&op, msg, &m);
 	if (!r)
 		r = sock_recv(&op, &u, flags);
 	cmsg_note(&op, r, &due);
@@ -512,7 +551,7 @@ static ssize_t send_fastopen(struct op *op, struct uio *u, int flags, const stru
 }
 
 /* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. @to: of MSG_FASTOPEN, or NULL */
-static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to)
+static ssize_t send_all(struct op *op, struct uio *u, int flags, const struct endpoint *to)
 {
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, empty = u->left == 0;
@@ -525,11 +564,13 @@ static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struc
 			return done;
 	}
 	for (;;) {
-		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+		if (done && tcp_error_pending(f->tcb))
 			return done; /* the next call takes it */
 		r = send_turn(op, u, flags);
-		if (r > 0)
+		if (r > 0) {
 			done += r;
+			op_moved(op);
+		}
 		if (r >= 0 && !u->left)
 			return done;
 		if (empty && r == -EAGAIN)
@@ -545,9 +586,27 @@ static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struc
 	}
 }
 
+#define STAMP_KINDS_FILE UINT32_MAX
+/* @kinds: time stamps that this send asks for, 1 << TCP_STAMP_*; STAMP_KINDS_FILE: as the socket does */
+static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to, unsigned kinds)
+{
+	ssize_t r = send_all(op, u, flags, to);
+	struct file *f = op->f;
+
+	if (r <= 0)
+		return r;
+	if (flags & MSG_ZEROCOPY && tcp_opts(f->tcb)->zerocopy)
+		tcp_zerocopy_done(own_stack(), f->tcb);
+	if (kinds == STAMP_KINDS_FILE)
+		kinds = f->stamping >> STAMPING_TX_SHIFT;
+	if (unlikely(kinds))
+		tcp_stamp_sends(own_stack(), f->tcb, kinds, f->stamping & STAMPING_KEYED, op->t->now);
+	return r;
+}
+
 static ssize_t sock_send(struct op *op, struct uio *u, int flags)
 {
-	return sock_send_to(op, u, flags, NULL);
+	return sock_send_to(op, u, flags, NULL, STAMP_KINDS_FILE);
 }
 
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
@@ -574,6 +633,8 @@ ssize_t sk_write(int fd, const void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.write(fd, buf, n));
+	if (!user_range_ok(buf, n))
+		return op_end(&op, -EFAULT);
 	return sock_send_uio(&op, &u, 0);
 }
 
@@ -585,7 +646,9 @@ ssize_t sk_writev(int fd, const struct iovec *iov, int n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.writev(fd, iov, n));
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, 0);
+	if (r || !u.left) /* unlike write(), Linux does not ask the socket about nothing */
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, 0);
 }
 
 ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
@@ -598,7 +661,9 @@ ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags
 		return kernel_result(libc_next.pwritev2(fd, iov, n, off, flags));
 	if (msg_flags < 0)
 		r = msg_flags;
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, msg_flags);
+	if (r || !u.left)
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, msg_flags);
 }
 
 ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
@@ -657,31 +722,57 @@ ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct soc
 		return r;
 	if (bad)
 		return op_end(&op, bad);
-	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
+	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, STAMP_KINDS_FILE), flags);
 }
 
-/* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
-static bool control_is_known(int type)
+#define O_TIMESTAMPING_NEW 65
+#define TX_RECORD_MASK	   (1u << 0 | 1u << 1 | 1u << 8 | 1u << 9 | 1u << 18) /* SOF_TIMESTAMPING_TX_* */
+
+/* One control message of the socket level. Return: 0, -EINVAL, -EFAULT */
+static int control_take(const struct cmsghdr *c, const uint8_t *data, unsigned *ret_kinds)
 {
-	return type == SO_MARK || type == SO_PRIORITY || type == SO_TIMESTAMPING || type == SCM_RIGHTS || type == SCM_CREDENTIALS;
+	uint32_t flags;
+
+	switch (c->cmsg_type) {
+	case SCM_RIGHTS: /* these two are for AF_UNIX, and let pass on every other socket */
+	case SCM_CREDENTIALS:
+	case SO_PRIORITY:
+	case SO_MARK: /* no effect */
+		return 0;
+	case SO_TIMESTAMPING:
+	case O_TIMESTAMPING_NEW:
+		if (c->cmsg_len != CMSG_LEN(sizeof(flags)))
+			return -EINVAL;
+		if (user_copy(&flags, data, sizeof(flags)))
+			return -EFAULT;
+		if (flags & ~TX_RECORD_MASK)
+			return -EINVAL;
+		*ret_kinds = kopt_stamp_kinds(flags);
+		return 0;
+	default:
+		return -EINVAL;
+	}
 }
 
-/* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
-static int control_check(const struct msghdr *m)
+/* Control messages that Linux takes on TCP set marks and ask for time stamps; others are refused. */
+static int control_check(const struct msghdr *m, unsigned *ret_kinds)
 {
 	size_t off = 0;
+	int r;
 
 	if (m->msg_controllen > INT_MAX)
 		return -ENOBUFS;
 	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
+		const uint8_t *at = (uint8_t *)m->msg_control + off;
 		struct cmsghdr c;
 
-		if (user_copy(&c, (uint8_t *)m->msg_control + off, sizeof(c)))
+		if (user_copy(&c, at, sizeof(c)))
 			return -EFAULT;
 		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && !control_is_known(c.cmsg_type))
-			return -EINVAL;
+		r = c.cmsg_level == SOL_SOCKET ? control_take(&c, at + CMSG_LEN(0), ret_kinds) : 0;
+		if (r)
+			return r;
 		off += CMSG_ALIGN(c.cmsg_len);
 	}
 	return 0;
@@ -694,6 +785,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	struct endpoint ep;
 	struct msghdr m;
 	bool kernel = false;
+	unsigned kinds = STAMP_KINDS_FILE;
 	struct uio u;
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
@@ -703,7 +795,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)
-		r = control_check(&m);
+		r = control_check(&m, &kinds);
 	if (!r && flags & MSG_FASTOPEN) {
 		socklen_t len = m.msg_name ? m.msg_namelen : 0;
 
@@ -717,7 +809,7 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	}
 	if (kernel || r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendmsg(fd, msg, flags));
-	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to), flags);
+	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, kinds), flags);
 }
 
 int sk_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)

@@ -340,6 +340,16 @@ static void pbufs_repair(struct stack *st, uint16_t dead_owner)
 	st->loop = st->loop_last = NULL;
 }
 
+void stack_usage(const struct stack *st, struct stack_usage *ret_usage)
+{
+	struct stack_usage u = { .tcbs = st->tcbs.in_use,	    .requests = st->requests.in_use,
+				 .timewaits = st->timewaits.in_use, .frames = st->pools.pbufs.in_use };
+
+	for (int k = 0; k < CELL_CLASSES; k++)
+		u.cells += st->pools.cells[k].in_use;
+	*ret_usage = u;
+}
+
 void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 {
 	cell_repair_begin(st);

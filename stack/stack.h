@@ -99,6 +99,12 @@ int stack_source_for(const struct stack *st, struct ipaddr dst, struct ipaddr *r
 /** stack_addr_next() - rows in turn for display: *cursor from 0; false at the end */
 bool stack_addr_next(const struct stack *st, uint32_t *cursor, struct ipaddr *ret_addr, uint8_t *ret_prefix_len);
 
+/* ---- objects in use: what must be as before once everybody has gone ---- */
+struct stack_usage {
+	uint32_t tcbs, requests, timewaits, frames, cells;
+};
+void stack_usage(const struct stack *st, struct stack_usage *ret_usage);
+
 /* ---- counters: rows of counters.def, one uint64_t each ---- */
 enum stack_counter {
 #define COUNTER(name, nstat, text) CNT_##name,

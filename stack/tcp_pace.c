@@ -15,6 +15,13 @@
 #define PACE_SS_PERCENT	   200u /* Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio */
 #define PACE_CA_PERCENT	   120u
 
+uint64_t tcp_pace_rate(const struct tcb *t)
+{
+	uint32_t percent = t->cwnd < t->ssthresh / 2 ? PACE_SS_PERCENT : PACE_CA_PERCENT;
+
+	return t->srtt_us >> 3 ? (uint64_t)t->cwnd * percent / 100 * 1000000 / (t->srtt_us >> 3) : 0;
+}
+
 void tcp_pace_update(struct tcb *t)
 {
 	uint64_t most = t->opts.max_pacing_Bps, rate;
@@ -28,13 +35,8 @@ void tcp_pace_update(struct tcb *t)
 		t->pace_Bps = 0;
 		return;
 	}
-	rate = most;
-	if (t->srtt_us >> 3) {
-		uint32_t percent = t->cwnd < t->ssthresh / 2 ? PACE_SS_PERCENT : PACE_CA_PERCENT;
-
-		rate = (uint64_t)t->cwnd * percent / 100 * 1000000 / (t->srtt_us >> 3);
-	}
-	t->pace_Bps = rate < most ? rate : most;
+	rate = tcp_pace_rate(t);
+	t->pace_Bps = rate && rate < most ? rate : most;
 	if (t->pace_Bps == 0)
 		t->pace_Bps = 1;
 }

@@ -49,8 +49,9 @@ Require all granted
 @pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
 def test_apache(net, files, mpm):
     needs("apache2", "ab", "curl")
-    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "start": 32 if mpm == "prefork" else 2, "workers": 32 if mpm == "prefork" else 100,
-                                "threads": "" if mpm == "prefork" else "ThreadsPerChild 50"})   # never all busy: event closes idle ones then
+    many = mpm == "prefork"     # else more threads in a process than connections: the event MPM closes idle ones when all are busy
+    d = home(net, conf=APACHE % {"mpm": mpm, "root": files.dir, "start": 32 if many else 2, "workers": 32 if many else 100,
+                                 "threads": "" if many else "ThreadsPerChild 50"})
     path, _, digest = files["4m"]
     files["1k"]
     p = net.start("private", "/usr/sbin/apache2", "-f", d + "/conf", "-DFOREGROUND")

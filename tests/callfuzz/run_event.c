@@ -133,7 +133,9 @@ void run_epoll_ctl(struct actor *a, const struct call *c)
 	static const char *const op_name[] = { "ADD", "DEL", "MOD", "wrong" };
 	static const int ops[] = { EPOLL_CTL_ADD, EPOLL_CTL_ADD, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_MOD, EPOLL_CTL_DEL };
 	int op = c->bad == BAD_LEN_HUGE ? 4 : ops[c->x % 6];
+	struct object *e0 = slot_obj(c->a);
 	unsigned e = c->y % 8;
+	int r;
 	struct epoll_event ev = { .events = (uint32_t)poll_events(c->z) | extra[e], .data.u64 = (uint64_t)(unsigned)c->b << 32 | c->z };
 
 	text(a, "epoll_ctl(s%d, %s, s%d, %s%s)", c->a, op_name[op - 1], c->b, poll_bits(ev.events & 0xffff), extra_name[e]);
@@ -141,10 +143,17 @@ void run_epoll_ctl(struct actor *a, const struct call *c)
 		result(a, "left out");
 		return;
 	}
+	if (e0 && e0->what == W_EPOLL && !e0->has_member && (a->in_child || e0->refs > 1)) {
+		result(a, "left out: first member"); /* docs/compatibility.md: other numbers do not learn of it */
+		return;
+	}
 	if (c->bad >= BAD_FD_CLOSED && c->bad <= BAD_FD_KIND && c->z & 8)
-		gave(a, epoll_ctl(slot_fd(c->a), op, arg_fd(c, c->b), &ev));
+		r = epoll_ctl(slot_fd(c->a), op, arg_fd(c, c->b), &ev);
 	else
-		gave(a, epoll_ctl(arg_fd(c, c->a), op, slot_fd(c->b), arg_ptr(c, &ev)));
+		r = epoll_ctl(arg_fd(c, c->a), op, slot_fd(c->b), arg_ptr(c, &ev));
+	gave(a, r);
+	if (r == 0 && e0)
+		e0->has_member = true;
 }
 
 static int by_data(const void *x, const void *y)

@@ -56,6 +56,10 @@ void run_dup(struct actor *a, const struct call *c)
 	int obj = world.slot[c->a].obj, fd = arg_fd(c, c->a), least = c->bad == BAD_LEN_NEGATIVE ? -1 : (int)(c->y % 4 ? 0 : c->y % 60), r;
 
 	text(a, "s%d = %s(s%d, %d)", c->b, c->x % 3 ? "fcntl dup" : "dup", c->a, least);
+	if (slot_obj(c->a) && slot_obj(c->a)->what == W_EPOLL && !slot_obj(c->a)->has_member) {
+		result(a, "left out: an epoll set without members");
+		return;
+	}
 	r = c->x % 3 == 0 ? dup(fd) : fcntl(fd, cmds[c->x & 1], least);
 	gave(a, r);
 	if (r >= 0)
@@ -72,6 +76,10 @@ void run_dup_onto(struct actor *a, const struct call *c)
 	text(a, "%s(s%d, s%d)", three ? "dup3" : "dup2", c->a, c->b);
 	if (fd_busy(c->b)) {
 		result(a, "left out: a thread waits there");
+		return;
+	}
+	if (slot_obj(c->a) && slot_obj(c->a)->what == W_EPOLL && !slot_obj(c->a)->has_member) {
+		result(a, "left out: an epoll set without members");
 		return;
 	}
 	if (to < 0 && c->bad != BAD_LEN_NEGATIVE)

@@ -50,6 +50,14 @@ static size_t send_size(const struct call *c)
 	return c->y % 9 == 0 ? c->y / 9 % 9000 : 1 + c->y / 9 % 700;
 }
 
+/* Two messages in one call: who sleeps might wake between them, or the first be answered by a reset. */
+static bool two_are_sure(const struct object *o)
+{
+	const struct object *p = o && o->peer >= 0 ? &world.obj[o->peer] : NULL;
+
+	return p && p->refs > 0 && !p->shut_rd && !anyone_sleeps(false);
+}
+
 static ssize_t send_many(const struct call *c, int fd, struct iovec *iov, int n, int flags, uint64_t *ret_more)
 {
 	struct mmsghdr m[2] = { { .msg_hdr = { .msg_iov = iov, .msg_iovlen = (size_t)n } },
@@ -60,8 +68,7 @@ static ssize_t send_many(const struct call *c, int fd, struct iovec *iov, int n,
 		m[0].msg_hdr.msg_iovlen = 1025;
 	if (c->x & 512)
 		return sendmsg(fd, c->x & 256 ? &m[0].msg_hdr : arg_ptr(c, &m[0].msg_hdr), flags);
-	/* who sleeps there might wake between the two */
-	r = sendmmsg(fd, c->x & 256 ? m : arg_ptr(c, m), anyone_sleeps(false) ? 1 : 2, flags);
+	r = sendmmsg(fd, c->x & 256 ? m : arg_ptr(c, m), two_are_sure(slot_obj(c->a)) ? 2 : 1, flags);
 	*ret_more = r > 0 ? m[0].msg_len + (r > 1 ? m[1].msg_len : 0) : 0;
 	return r;
 }

@@ -160,13 +160,19 @@ void run_connect(struct actor *a, const struct call *c)
 	int fd = arg_fd(c, c->a), r;
 	struct object *l = slot_obj(c->b);
 	uint16_t port = c->b >= 0 ? local_port(c->b) : 1;
-	socklen_t len = make_addr(&ss, domain_of(fd), c->x % 4 ? INADDR_LOOPBACK : c->x & 4 ? 0x7f000102 : INADDR_ANY, port ? port : 1);
+	int domain = domain_of(fd);
+	bool any = c->x % 4 == 0 && !(c->x & 4) && domain == AF_INET; /* of IPv6 it is ::1, which nobody has here */
+	socklen_t len = make_addr(&ss, domain, any ? INADDR_ANY : c->x % 4 ? INADDR_LOOPBACK : 0x7f000102, port ? port : 1);
 
 	if (c->b == -2)
 		ss.ss_family = AF_UNSPEC;
 	text(a, "connect(s%d, %s%s)", c->a, addr_name(&ss, len), c->b >= 0 && c->b == c->a ? " itself" : "");
 	if (l && l->backlog && l->connected - l->accepted >= l->backlog) {
 		result(a, "left out: backlog");
+		return;
+	}
+	if (slot_obj(c->a) && slot_obj(c->a)->shut_early) {
+		result(a, "left out: shut down before"); /* docs/compatibility.md */
 		return;
 	}
 	if (!may_sleep_on(a, c->a, 0))
@@ -194,6 +200,8 @@ void run_shutdown(struct actor *a, const struct call *c)
 	}
 	r = shutdown(arg_fd(c, c->a), how);
 	gave(a, r);
+	if (r < 0 && errno == ENOTCONN && o)
+		o->shut_early = true;
 	if (r == 0 && o) {
 		o->shut_wr |= how != SHUT_RD;
 		o->shut_rd |= how != SHUT_WR;
@@ -344,6 +352,8 @@ void run_getopt(struct actor *a, const struct call *c)
 	text(a, "getsockopt(s%d, %s, room for %d)", c->a, o->name, (int)len);
 	r = getsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), c->z % 32 ? &len : NULL);
 	gave(a, r);
-	if (r == 0)
+	if (r == 0 && o->opt == TCP_CONGESTION && o->level == IPPROTO_TCP)
+		result(a, " length %u", len); /* the default is the machine's */
+	else if (r == 0)
 		result(a, " length %u value %#x", len, value_number(&v, len));
 }

@@ -17,6 +17,7 @@ import threading
 import time
 
 HOST = "suite"
+TMP = "/mnt"                                # short: paths of UNIX sockets below it have 107 characters
 MAPPED = "0000000000000000FFFF0000"         # ::ffff:0:0/96 as /proc/net/tcp6 writes it
 
 
@@ -81,11 +82,12 @@ def main(path):
     with open(path) as f:
         job = json.load(f)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    env = dict(os.environ, **job["env"])
+    subprocess.run(["mount", "--bind", job["tmp"], TMP], check=True)
+    env = dict(os.environ, TMPDIR=TMP, HOME=TMP, **job["env"])
     pre, holder = [], None
     if job["side"] == "private":
         pre = [job["tool"], "run", "--host", HOST, "--addr", "10.77.0.2/24", "--tap", "tap0", "--tap-peer", "10.77.0.1/24",
-               "--loopback", "private", "--"]
+               "--loopback", job["loopback"], "--"]
         holder = subprocess.Popen([*pre, "/bin/sleep", "100000"], stdin=subprocess.DEVNULL)      # counters outlive the suite
     watch, t0 = Watch(), time.monotonic()
     watch.start()

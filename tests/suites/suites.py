@@ -34,7 +34,7 @@ class Suite:
         """Fetch and build; called again, it finds all done."""
 
     def units(self):
-        """A fresh list; {side} and {work} in arguments and environment are filled in by run.py."""
+        """A fresh list; {side}, {work} and {tool} in arguments and environment are filled in by run.py."""
 
     def parse(self, unit, output, work):
         return {}
@@ -54,24 +54,24 @@ class CPython(Suite):
     MODULES = {
         "test_socket": ("-i", "*VSOCK*"), "test_asyncio": (), "test_asyncore": (), "test_asynchat": (), "test_epoll": (),
         "test_httpservers": (), "test_httplib": (), "test_telnetlib": (), "test_urllib2_localnet": (), "test_ftplib": (),
-        "test_poplib": (), "test_imaplib": (), "test_smtplib": (), "test_nntplib": (), "test_socketserver": (),
-        "test_xmlrpc": (), "test_wsgiref": (), "test_ssl": (), "test_smtpnet": (), "test_os": ("-m", "*endfile*", "-m", "*plice*"),
+        "test_poplib": (), "test_imaplib": (), "test_smtplib": (), "test_nntplib": (), "test_socketserver": ("-u", "network"),
+        "test_xmlrpc": (), "test_wsgiref": (), "test_ssl": (), "test_os": ("-m", "*endfile*", "-m", "*plice*"),
         "test_multiprocessing_fork": ("-m", "*Listener*", "-m", "*Pickling*", "-m", "*Manager*"),
         "test_select": (), "test_poll": (), "test_selectors": (),
     }
-    SILENT = ("test_select", "test_poll", "test_selectors", "test_smtpnet")        # no TCP of their own: passed through
+    SILENT = ("test_select", "test_poll", "test_selectors")        # no TCP of their own: passed through
 
     def prepare(self, tools):
-        def fetch():
-            tools.deb("libpython3.11-testsuite", "python3.11", self.path("root"))
-            shutil.copytree("/usr/lib/python3.11/test", self.path("lib", "test"), dirs_exist_ok=True)
+        def fetch():        # the package `test` lies half in one, half in the other
+            for package in ("libpython3.11-stdlib", "libpython3.11-testsuite"):
+                tools.deb(package, "python3.11", self.path("root"))
             shutil.copytree(self.path("root/usr/lib/python3.11/test"), self.path("lib", "test"), dirs_exist_ok=True)
         self.stamp("fetch", fetch)
 
     def units(self):
         env = {"PYTHONPATH": self.path("lib"), "PYTHONDONTWRITEBYTECODE": "1"}
         for module, options in self.MODULES.items():
-            yield Unit(module, ["/usr/bin/python3.11", "-m", "test", "-v", "--timeout", "120", "--junit-xml", "{work}/out.xml",
+            yield Unit(module, ["/usr/bin/python3.11", "-m", "test", "-v", "--timeout", "500", "--junit-xml", "{work}/out.xml",
                                 *options, module], env=env, wire=module not in self.SILENT)
 
     def parse(self, unit, output, work):
@@ -88,7 +88,7 @@ class CPython(Suite):
     def parse_xml(path):
         got = {}
         for case in xml.parse(path).iter("testcase"):
-            name = case.get("name")
+            name = case.get("name") or "(without a name)"
             name = re.sub(r"^(\w+) \((\S+)\)", r"\2", name).removeprefix("test.")
             bad = case.find("failure") is not None or case.find("error") is not None
             status = "FAIL" if bad else "skip" if case.find("skipped") is not None or case.get("status") != "run" else "ok"
@@ -162,7 +162,7 @@ class Tcl(Suite):
 
     def units(self):
         for f in self.FILES:
-            yield Unit(f + ".test", ["/usr/bin/tclsh8.6", self.path("src/tests/%s.test" % f), "-verbose", "pste", "-tmpdir", "{work}/tmp"],
+            yield Unit(f + ".test", ["/usr/bin/tclsh8.6", self.path("src/tests/%s.test" % f), "-verbose", "pste", "-tmpdir", "/mnt"],
                        wire=f not in ("ioCmd",))
 
     def parse(self, unit, output, work):
@@ -177,21 +177,20 @@ class Tcl(Suite):
 
 class Socat(Suite):
     name, about = "socat", "socat 1.7, test.sh: tcp tcp4 ip4 fork listen"
-    packages = ("socat", "net-tools", "iproute2", "openssl")
+    packages = ("socat", "net-tools", "iproute2", "iputils-ping", "openssl")
     # test.sh asks ss whether a port listens; the kernel's does not know private ones
-    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= {tool} ss -l -n;; esac\n"
+    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= \"$SUITE_TOOL\" ss -l -n;; esac\n"
 
     def prepare(self, tools):
-        def fetch():
-            tools.source("socat", self.path("src"))
-            with open(self.path("src", "ss"), "w") as f:
-                f.write(self.SS.replace("{tool}", tools.tool))
-            os.chmod(self.path("src", "ss"), 0o755)
-        self.stamp("fetch", fetch)
+        self.stamp("fetch", lambda: tools.source("socat", self.path("src")))
+        with open(self.path("src", "ss"), "w") as f:
+            f.write(self.SS)
+        os.chmod(self.path("src", "ss"), 0o755)
 
     def units(self):
         yield Unit("test.sh", ["./test.sh", "-t", "0.2", "tcp", "tcp4", "ip4", "fork", "listen"], seconds=900,
-                   env={"SOCAT": "/usr/bin/socat", "FILAN": "/usr/bin/filan", "PROCAN": "/usr/bin/procan", "USER": "root"},
+                   env={"SOCAT": "/usr/bin/socat", "FILAN": "/usr/bin/filan", "PROCAN": "/usr/bin/procan", "USER": "root",
+                        "SUITE_TOOL": "{tool}"},
                    copy=self.path("src"))
 
     def parse(self, unit, output, work):

@@ -287,6 +287,69 @@ EACH_HOW(frames_out_arrive_whole_and_come_back)
 	rig_close(&r);
 }
 
+/* Another process on the same queue has taken frames and is busy in its application. Frames come, and it ends. */
+static void armed_and_busy(const struct rig *r, const struct how *how, volatile int *took)
+{
+	struct io_loop_config lc = { .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET, .level = how->level,
+				     .no_rwf_nowait = how->old, .queue_fd = r->queue_fd };
+	struct io_waker *waker = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct io_wait w = { .rx = true, .block = true, .deadline = USEC_NEVER };
+	struct frame f[8];
+	struct io_loop *l;
+
+	if (io_loop_open(&l, &lc, waker) < 0)
+		_exit(1);
+	*took = 0;
+	while (*took < 4) {
+		int n = io_loop_rx(l, f, 8, true);
+
+		*took += n > 0 ? n : 0;
+		io_loop_rx_done(l);
+		if (n <= 0 && *took < 3)
+			io_loop_wait(l, &w);
+		else if (n <= 0)
+			break;
+	}
+	*took = 100;
+	while (*took != 101)
+		;
+	_exit(0);
+}
+
+EACH_HOW(frames_that_wait_survive_the_end_of_another_reader)
+{
+	volatile int *took = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct rig r = rig_open(how);
+	int status;
+
+	drain(&r);
+	for (uint32_t killed = 0; killed < 2; killed++) {
+		struct io_wait out = { .rx = false, .wake_seen = waker_word(r.waker) }; /* ours steps back */
+		pid_t pid;
+
+		io_loop_wait(r.l, &out);
+		*took = -1;
+		pid = fork();
+		if (!pid)
+			armed_and_busy(&r, how, took);
+		while (*took < 0)
+			sched_yield();
+		usleep(20000); /* it sleeps */
+		peer_send(&r, 0, 3);
+		while (*took != 100)
+			sched_yield();
+		peer_send(&r, killed * 10, 5);
+		usleep(1000);
+		if (killed)
+			kill(pid, SIGKILL);
+		else
+			*took = 101;
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		expect_frames(&r, killed * 10, 5);
+	}
+	rig_close(&r);
+}
+
 /* ---- waking ---- */
 
 EACH_HOW(wake_from_another_process_ends_the_sleep)
