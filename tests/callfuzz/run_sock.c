@@ -123,8 +123,10 @@ void run_listen(struct actor *a, const struct call *c)
 	text(a, "listen(s%d, %d)", c->a, backlog);
 	r = listen(arg_fd(c, c->a), backlog);
 	gave(a, r);
-	if (r == 0 && o)
-		o->backlog = backlog < 0 ? 4096 : backlog;
+	if (r < 0 || !o)
+		return;
+	o->backlog = backlog < 0 ? 4096 : backlog;
+	link_peers(c->a); /* its port */
 }
 
 void run_accept(struct actor *a, const struct call *c)
