@@ -91,6 +91,8 @@ bool tcp_syn_waits(const struct tcb *tcb);
 size_t tcp_syn_room(const struct stack *st, const struct tcb *tcb);
 /** tcp_fastopen_keys() - a listener's own keys for cookies, @n 1 or 2 of 16 octets: the second is good, too, but not given out. -ENOBUFS */
 int tcp_fastopen_keys(struct stack *st, struct tcb *listener, const uint8_t *keys, int n);
+/** tcp_connects_anew() - connect() would begin, not tell of an earlier one: only then its address matters */
+bool tcp_connects_anew(const struct tcb *tcb);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);
@@ -156,6 +158,7 @@ uint32_t tcp_poll(const struct tcb *tcb);		/* TCP_EV_* bits that hold now, as Li
 enum tcp_state tcp_state(const struct tcb *tcb);
 bool tcp_error_pending(const struct tcb *tcb);		/* unlike TCP_EV_ERR, which other things set as well */
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
+bool tcp_has_port(const struct tcb *tcb); /* held now; tcp_local() goes on telling the last one, as Linux does */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
 /** tcp_saved_syn() - the headers that a listener kept with TCP_SAVE_SYN; NULL: none */
 const void *tcp_saved_syn(const struct tcb *tcb, size_t *ret_len);

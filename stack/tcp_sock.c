@@ -480,9 +480,10 @@ static int bind_with_port(struct stack *st, struct tcp_conn *t, const struct end
 int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t now)
 {
 	struct tcp_conn *t = s->conn;
+	bool used = !t || t->state != TCPS_CLOSED || t->flags & TF_BOUND;
 
 	(void)now;
-	if (!t)
+	if (!t || (t->family == 6 && used))
 		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
@@ -491,7 +492,7 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
-	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+	if (used) /* Linux looks at it last for IPv4, first for IPv6 */
 		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
@@ -508,6 +509,7 @@ int tcp_listen(struct stack *st, struct tcb *s, int backlog, usec_t now)
 	struct tcp_conn *t = s->conn;
 	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
 	struct port_key key;
+	bool chosen;
 	int r;
 
 	(void)now;
@@ -528,6 +530,7 @@ int tcp_listen(struct stack *st, struct tcb *s, int backlog, usec_t now)
 		if (r < 0)
 			return r;
 	}
+	chosen = !(t->flags & TF_BOUND_PORT);
 	t->flags |= TF_BOUND_PORT;
 	tcp_port_key(t, &key);
 	r = port_listen(st, &t->port, &key);
@@ -535,9 +538,10 @@ int tcp_listen(struct stack *st, struct tcb *s, int backlog, usec_t now)
 		return r;
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
+	t->l.port_chosen = chosen;
 	tcp_tfo_listen(st, t);
+	t->opts.quickack = QUICKACK_UNSET; /* Linux's inet_csk_delack_init() */
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
-	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
 	s->node.kind = TCP_NODE_LISTEN;
 	htab_insert(&st->listeners, &s->node, tcp_port_hash(t->lport));
@@ -743,6 +747,16 @@ static void syn_leaves(struct stack *st, struct tcp_conn *t, usec_t now)
 	tcp_xmit_syn(st, t, now);
 }
 
+static bool connects_anew(const struct tcp_conn *t)
+{
+	return t->state == TCPS_CLOSED && !(t->flags & (TF_CONNECTING | TF_CONNECTED));
+}
+
+bool tcp_connects_anew(const struct tcb *s)
+{
+	return s->conn && connects_anew(s->conn);
+}
+
 static int do_connect(struct stack *st, struct tcp_conn *t, const struct endpoint *to, bool fast, usec_t now);
 
 int tcp_connect(struct stack *st, struct tcb *s, const struct endpoint *to, usec_t now)
@@ -764,7 +778,7 @@ static int do_connect(struct stack *st, struct tcp_conn *t, const struct endpoin
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
-	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
+	if (!connects_anew(t))
 		return connect_again(t);
 	tcp_touch(st, t);
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
@@ -826,6 +840,7 @@ static bool needs_reset(const struct tcp_conn *t)
 static int do_disconnect(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
+	uint32_t error = t->error;
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -837,8 +852,7 @@ static int do_disconnect(struct stack *st, struct tcp_conn *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (broken)
-		t->error = ECONNRESET;
+	t->error = broken ? ECONNRESET : error; /* what nobody was told yet stays */
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
@@ -919,6 +933,8 @@ int tcp_shutdown(struct stack *st, struct tcb *s, int how, usec_t now)
 	case TCPS_CLOSE_WAIT:
 	case TCPS_LAST_ACK:
 	case TCPS_CLOSING:
+		if (t->flags & TF_CONNECTING) /* nobody asked how connect() went: Linux takes it for told */
+			t->flags = (t->flags & ~TF_CONNECTING) | TF_CONNECTED;
 		break;
 	}
 	if (how != 1)
@@ -1291,6 +1307,11 @@ int tcp_error_take(struct tcb *s)
 	return s->conn ? tcp_conn_error_take(s->conn) : 0;
 }
 
+bool tcp_has_port(const struct tcb *s)
+{
+	return !s->conn || s->conn->state != TCPS_CLOSED || s->conn->flags & TF_BOUND;
+}
+
 void tcp_local(const struct tcb *s, struct endpoint *ret_ep)
 {
 	const struct tcp_conn *t = tcp_conn(s);
@@ -1341,13 +1362,16 @@ size_t tcp_readable_bytes(const struct tcb *s)
 	return t->rcv_up - t->copied_seq; /* as Linux: up to the mark */
 }
 
+/* As Linux, which gives a FIN its number when it is queued */
 size_t tcp_unacked_bytes(const struct tcb *s)
 {
 	const struct tcp_conn *t = tcp_conn(s);
+	bool fin;
 
 	if (!t || t->state == TCPS_LISTEN || t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
 		return 0;
-	return seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0;
+	fin = t->flags & TF_FIN_QUEUED && seq_leq(t->snd_una, t->write_seq);
+	return (seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0) + fin;
 }
 
 size_t tcp_unsent_bytes(const struct tcb *s)
