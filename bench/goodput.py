@@ -83,6 +83,8 @@ def one(case, contender, seed):
         got = fields(source.done(600))
         sink.done(20)
         assert fields(sink.text())["bytes"] == BYTES, sink.tails()
+        if mode != "kernel":
+            got["stats"] = {k: int(v) for k, v in re.findall(r"^(Tcp\w+) +([1-9]\d*)", net.ownstack("stats", "--host", "host0"), re.M)}
         net.relay.kill()
         net.relay.wait(5)
         got['relay'] = net.relay.text()
