@@ -31,7 +31,7 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests", "app"))
 
-from harness import PEER, PRIVATE, Net, Options, run, wait_for  # noqa: E402
+from harness import PEER, PRIVATE, Net, Options, wait_for  # noqa: E402
 
 WIRE = "rate=100mbit,queue=512k,delay=10ms"
 BYTES = 20 << 20
@@ -217,7 +217,6 @@ def main():
     if os.geteuid():
         sys.exit("needs root: namespaces and devices")
     os.nice(-19)
-    run("chrt", "--version")
     results, shares = {}, []
     if not args.fairness:
         for case in args.cases:

@@ -18,6 +18,7 @@ enum exit_status {
 int cli_run(int argc, char **argv);
 int cli_ss(int argc, char **argv);
 int cli_stats(int argc, char **argv);
+int cli_sysctl(int argc, char **argv);
 int cli_ps(int argc, char **argv);
 int cli_down(int argc, char **argv);
 int cli_doctor(int argc, char **argv);

@@ -18,7 +18,8 @@ static const struct verb {
 } verbs[] = {
 	{ "run", "[OPTIONS] [--] PROGRAM [ARGS]", "run a program on a private TCP/IP stack", cli_run },
 	{ "ss", "[--host NAME] [-tinopmla]", "show the private sockets, as ss(8) does", cli_ss },
-	{ "stats", "[--host NAME] [--json]", "show the counters, as nstat(8) does", cli_stats },
+	{ "stats", "[--host NAME] [--json|--prometheus]", "show the counters, as nstat(8) does", cli_stats },
+	{ "sysctl", "[--host NAME] [-vd]", "show the settings of the protocols, as sysctl(8) does", cli_sysctl },
 	{ "ps", "[--host NAME]", "show hosts and their processes", cli_ps },
 	{ "down", "[--host NAME]", "end a host: connections have 5 s to finish", cli_down },
 	{ "doctor", "", "what this machine allows, and what to do about what it does not", cli_doctor },

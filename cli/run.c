@@ -70,7 +70,7 @@ static void env_append(const char *name, const char *value, bool list)
 static int option_take(struct config *cfg, int row, const char *value, bool first)
 {
 	const struct config_row *r = &config_rows[row];
-	bool list = r->type == CONFIG_CIDRS || r->type == CONFIG_NEIGHS;
+	bool list = r->type == CONFIG_CIDRS || r->type == CONFIG_NEIGHS || r->type == CONFIG_SYSCTLS;
 	char err[CONFIG_ERR_BYTES];
 	int rc;
 
@@ -78,8 +78,10 @@ static int option_take(struct config *cfg, int row, const char *value, bool firs
 		unsetenv(r->variable);
 		if (r->type == CONFIG_CIDRS)
 			cfg->n_addr = 0;
-		else
+		else if (r->type == CONFIG_NEIGHS)
 			cfg->n_neigh = 0;
+		else
+			stack_sysctl_default(&cfg->ctl);
 	}
 	rc = config_set(cfg, row, value, r->option, err, sizeof(err));
 	if (rc) {

@@ -81,75 +81,133 @@ static void endpoint_text(const struct endpoint *ep, bool any, char *buf, size_t
 		snprintf(buf, bytes, "%s:%u", host_text, ep->port);
 }
 
-static void print_info(const struct tcp_info_view *ti, usec_t now)
+/* As ss(8): minutes, or seconds and milliseconds while there are few */
+static void print_time(uint64_t us)
 {
-	printf("\t %s", ti->cc);
-	if (ti->options & 1)
-		printf(" ts");
-	if (ti->options & 2)
-		printf(" sack");
+	unsigned ms = (unsigned)(us / 1000), s = ms / 1000, min = s / 60;
+
+	if (min)
+		printf("%umin", min);
+	s = min > 9 ? 0 : s % 60;
+	ms = min || s > 9 ? 0 : ms % 1000;
+	if (s)
+		printf("%u%s", s, ms ? "." : "sec");
+	if (ms)
+		printf(s ? "%03ums" : "%ums", ms);
+	if (!min && !s && !ms)
+		putchar('0');
+}
+
+static void print_timer(uint8_t timer, uint64_t at, unsigned n, usec_t now)
+{
+	static const char *const names[] = { "off", "on", "keepalive", "timewait", "persist" };
+
+	if (timer == TCP_TIMER_NONE || timer > TCP_TIMER_PERSIST)
+		return;
+	printf(" timer:(%s,", names[timer]);
+	print_time(at > now ? at - now : 0);
+	printf(",%u)", n);
+}
+
+static void print_rate(const char *name, uint64_t octets)
+{
+	printf(" %s %.0fbps", name, (double)octets * 8);
+}
+
+static void print_share(const char *name, uint64_t us, uint64_t of_us)
+{
+	if (us)
+		printf(" %s:%llums(%.1f%%)", name, (unsigned long long)us / 1000, of_us ? 100.0 * (double)us / (double)of_us : 0);
+}
+
+static void print_ago(const char *name, uint64_t at, usec_t now)
+{
+	if (at && at <= now)
+		printf(" %s:%llu", name, (unsigned long long)(now - at) / 1000);
+}
+
+static void print_nonzero(const char *name, uint64_t n)
+{
+	if (n)
+		printf(" %s:%llu", name, (unsigned long long)n);
+}
+
+static void print_path(const struct tcp_info_view *ti)
+{
+	static const char *const options[] = { "ts", "sack", NULL, "ecn", NULL, "fastopen" };
+
+	for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (options[i] && ti->options & 1u << i)
+			printf(" %s", options[i]);
+	printf(" %s", ti->cc);
 	if (ti->options & 4)
 		printf(" wscale:%u,%u", ti->snd_wscale, ti->rcv_wscale);
 	printf(" rto:%g", ti->rto_us / 1000.0);
-	if (ti->backoff)
-		printf(" backoff:%u", ti->backoff);
+	print_nonzero("backoff", ti->backoff);
 	if (ti->rtt_us)
 		printf(" rtt:%g/%g", ti->rtt_us / 1000.0, ti->rttvar_us / 1000.0);
 	printf(" ato:%g mss:%u pmtu:%u rcvmss:%u advmss:%u cwnd:%u", ti->ato_us / 1000.0, ti->snd_mss, ti->pmtu, ti->rcv_mss, ti->advmss,
 	       ti->snd_cwnd);
 	if (ti->snd_ssthresh < 0x7fffffff)
 		printf(" ssthresh:%u", ti->snd_ssthresh);
-	printf(" bytes_sent:%llu", (unsigned long long)ti->bytes_sent);
-	if (ti->bytes_retrans)
-		printf(" bytes_retrans:%llu", (unsigned long long)ti->bytes_retrans);
-	printf(" bytes_acked:%llu bytes_received:%llu segs_out:%llu segs_in:%llu data_segs_out:%llu data_segs_in:%llu",
-	       (unsigned long long)ti->bytes_acked, (unsigned long long)ti->bytes_received, (unsigned long long)ti->segs_out,
-	       (unsigned long long)ti->segs_in, (unsigned long long)ti->data_segs_out, (unsigned long long)ti->data_segs_in);
+}
+
+static void print_info(const struct tcp_info_view *ti, usec_t now)
+{
+	print_path(ti);
+	print_nonzero("bytes_sent", ti->bytes_sent);
+	print_nonzero("bytes_retrans", ti->bytes_retrans);
+	print_nonzero("bytes_acked", ti->bytes_acked);
+	print_nonzero("bytes_received", ti->bytes_received);
+	print_nonzero("segs_out", ti->segs_out);
+	print_nonzero("segs_in", ti->segs_in);
+	print_nonzero("data_segs_out", ti->data_segs_out);
+	print_nonzero("data_segs_in", ti->data_segs_in);
 	if (ti->rtt_us)
-		printf(" send %.0fbps", (double)ti->snd_cwnd * ti->snd_mss * 8e6 / ti->rtt_us);
-	if (ti->last_data_sent && ti->last_data_sent <= now)
-		printf(" lastsnd:%llu", (unsigned long long)(now - ti->last_data_sent) / 1000);
-	if (ti->last_data_recv && ti->last_data_recv <= now)
-		printf(" lastrcv:%llu", (unsigned long long)(now - ti->last_data_recv) / 1000);
-	if (ti->last_ack_recv && ti->last_ack_recv <= now)
-		printf(" lastack:%llu", (unsigned long long)(now - ti->last_ack_recv) / 1000);
-	if (ti->unacked)
-		printf(" unacked:%u", ti->unacked);
+		print_rate("send", (uint64_t)ti->snd_cwnd * ti->snd_mss * 1000000 / ti->rtt_us);
+	print_ago("lastsnd", ti->last_data_sent, now);
+	print_ago("lastrcv", ti->last_data_recv, now);
+	print_ago("lastack", ti->last_ack_recv, now);
+	if (ti->pacing_rate != UINT64_MAX)
+		print_rate("pacing_rate", ti->pacing_rate);
+	if (ti->max_pacing_rate != UINT64_MAX)
+		printf("/%.0fbps", (double)ti->max_pacing_rate * 8);
+	if (ti->delivery_rate)
+		print_rate("delivery_rate", ti->delivery_rate);
+	print_nonzero("delivered", ti->delivered);
+	printf("%s", ti->delivery_rate_app_limited ? " app_limited" : "");
+	if (ti->busy_us)
+		printf(" busy:%llums", (unsigned long long)ti->busy_us / 1000);
+	print_share("rwnd_limited", ti->rwnd_limited_us, ti->busy_us);
+	print_share("sndbuf_limited", ti->sndbuf_limited_us, ti->busy_us);
+	print_nonzero("unacked", ti->unacked);
 	if (ti->retrans || ti->total_retrans)
 		printf(" retrans:%u/%u", ti->retrans, ti->total_retrans);
-	if (ti->lost)
-		printf(" lost:%u", ti->lost);
-	if (ti->sacked)
-		printf(" sacked:%u", ti->sacked);
-	if (ti->dsack_dups)
-		printf(" dsack_dups:%u", ti->dsack_dups);
+	print_nonzero("lost", ti->lost);
+	print_nonzero("sacked", ti->sacked);
+	print_nonzero("dsack_dups", ti->dsack_dups);
 	if (ti->reordering != 3)
 		printf(" reordering:%u", ti->reordering);
-	if (ti->rcv_ooopack)
-		printf(" rcv_ooopack:%u", ti->rcv_ooopack);
-	printf(" rcv_space:%u rcv_ssthresh:%u", ti->rcv_space, ti->rcv_ssthresh);
-	if (ti->notsent_bytes)
-		printf(" notsent:%u", ti->notsent_bytes);
-	if (ti->min_rtt_us && ti->min_rtt_us != UINT32_MAX)
+	print_nonzero("reord_seen", ti->reord_seen);
+	if (ti->rcv_rtt_us)
+		printf(" rcv_rtt:%g", ti->rcv_rtt_us / 1000.0);
+	print_nonzero("rcv_space", ti->rcv_space);
+	print_nonzero("rcv_ssthresh", ti->rcv_ssthresh);
+	print_nonzero("notsent", ti->notsent_bytes);
+	if (ti->min_rtt_us != UINT32_MAX)
 		printf(" minrtt:%g", ti->min_rtt_us / 1000.0);
-	printf(" snd_wnd:%u rcv_wnd:%u\n", ti->snd_wnd, ti->rcv_wnd);
+	print_nonzero("rcv_ooopack", ti->rcv_ooopack);
+	print_nonzero("snd_wnd", ti->snd_wnd);
+	print_nonzero("rcv_wnd", ti->rcv_wnd);
+	putchar('\n');
 }
 
-static void print_memory(struct tcb *tcb)
+/* r: held by what was received, t: handed to a device, w: held by what is to be sent; o, bl, d are always 0 here */
+static void print_memory(struct tcb *tcb, const struct tcp_info_view *ti)
 {
 	const struct tcp_opts *o = tcp_opts(tcb);
 
-	printf("\t skmem:(r%zu,rb%u,t%zu,tb%u)", tcp_readable_bytes(tcb), o->rcvbuf_bytes, tcp_unacked_bytes(tcb), o->sndbuf_bytes);
-}
-
-static void print_options(struct tcb *tcb, const struct tcp_info_view *ti)
-{
-	const struct tcp_opts *o = tcp_opts(tcb);
-
-	if (ti->unacked)
-		printf(" timer:(on,%ums,%u)", ti->rto_us / 1000, ti->retransmits);
-	else if (o->keepalive)
-		printf(" timer:(keepalive,%usec,%u)", o->keepidle_s, ti->probes);
+	printf("\t skmem:(r%u,rb%u,t0,tb%u,f0,w%u,o0,bl0,d0)", ti->rcv_mem_bytes, o->rcvbuf_bytes, o->sndbuf_bytes, ti->snd_mem_bytes);
 }
 
 static bool shown(const struct view *v, enum tcp_state s)
@@ -173,6 +231,7 @@ static void print_tcb(struct view *v, struct tcb *tcb)
 	if (!shown(v, state))
 		return;
 	tcp_info(host->shard.stack, tcb, &ti);
+	tcp_info_times(tcb, v->now, &ti);
 	tcp_local(tcb, &local);
 	no_peer = tcp_peer(tcb, &peer) != 0;
 	if (no_peer)
@@ -185,20 +244,40 @@ static void print_tcb(struct view *v, struct tcb *tcb)
 	if (v->processes && file && file < v->n_users && v->users[file].text)
 		printf(" users:(%s)", v->users[file].text);
 	if (v->options)
-		print_options(tcb, &ti);
+		print_timer(ti.timer, ti.timer_at, ti.timer == TCP_TIMER_ON ? ti.retransmits : ti.probes, v->now);
 	if (v->extended)
 		printf(" uid:%u", tcp_opts(tcb)->uid);
 	putchar('\n');
 	if (v->memory)
-		print_memory(tcb);
+		print_memory(tcb, &ti);
+	else if (v->info && state != TCPS_LISTEN && state != TCPS_TIME_WAIT)
+		putchar('\t');
 	if (v->info && state != TCPS_LISTEN && state != TCPS_TIME_WAIT)
 		print_info(&ti, v->now);
 	else if (v->memory)
 		putchar('\n');
 }
 
+/* What no process holds: half open, or in TIME_WAIT */
+static void print_mini(const struct view *v, const struct tcp_mini_view *m)
+{
+	bool tw = m->state == TCPS_TIME_WAIT;
+	char l[80], p[80];
+
+	if (!shown(v, m->state))
+		return;
+	endpoint_text(&m->local, false, l, sizeof(l));
+	endpoint_text(&m->peer, false, p, sizeof(p));
+	printf("%-10s %-6d %-6d %22s %22s", tcp_state_name(m->state), 0, 0, l, p);
+	if (v->options)
+		print_timer(tw ? TCP_TIMER_TIMEWAIT : TCP_TIMER_ON, m->timer_at, m->timeouts, v->now);
+	putchar('\n');
+}
+
 static void print_all(struct view *v)
 {
+	uint64_t mini_cursor = 0;
+	struct tcp_mini_view mini;
 	uint32_t cursor = 0;
 	struct tcb *tcb;
 
@@ -209,6 +288,8 @@ static void print_all(struct view *v)
 	       v->processes ? " Process" : "");
 	while ((tcb = tcp_next(host->shard.stack, &cursor)))
 		print_tcb(v, tcb);
+	while (tcp_mini_next(host->shard.stack, &mini_cursor, &mini))
+		print_mini(v, &mini);
 	for (uint32_t i = 0; i < v->n_users; i++)
 		free(v->users[i].text);
 	free(v->users);

@@ -1,62 +1,108 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stats.c - named counters of a host, as nstat prints them, or as JSON */
+/* stats.c - named counters of a host, as nstat prints them, as JSON, or as Prometheus reads them */
 #include <getopt.h>
 #include "cli.h"
 
-static void number(bool json, bool *first, const char *name, uint64_t value)
+enum format { FORMAT_NSTAT, FORMAT_JSON, FORMAT_PROMETHEUS };
+struct out {
+	enum format format;
+	bool any;
+};
+
+static void number(struct out *o, const char *name, const char *help, bool gauge, uint64_t value)
 {
-	if (json)
-		printf("%s\n    \"%s\": %llu", *first ? "" : ",", name, (unsigned long long)value);
-	else
-		printf("%-32s%-18llu\n", name, (unsigned long long)value);
-	*first = false;
+	unsigned long long v = value;
+
+	switch (o->format) {
+	case FORMAT_NSTAT:
+		printf("%-32s%-18llu\n", name, v);
+		break;
+	case FORMAT_JSON:
+		printf("%s\n    \"%s\": %llu", o->any ? "," : "", name, v);
+		break;
+	case FORMAT_PROMETHEUS:
+		printf("# HELP ownstack_%s %s\n# TYPE ownstack_%s %s\nownstack_%s{host=\"%.31s\"} %llu\n", name, help, name,
+		       gauge ? "gauge" : "counter", name, host->name, v);
+		break;
+	}
+	o->any = true;
+}
+
+static void gauge(struct out *o, const char *name, const char *help, uint64_t value)
+{
+	number(o, name, help, true, value);
+}
+
+/* As Linux counts it: ESTABLISHED and CLOSE_WAIT */
+static uint32_t established(void)
+{
+	uint32_t cursor = 0, n = 0;
+	struct tcb *t;
+
+	while ((t = tcp_next(host->shard.stack, &cursor)))
+		n += tcp_state(t) == TCPS_ESTABLISHED || tcp_state(t) == TCPS_CLOSE_WAIT;
+	return n;
 }
 
 /* What the host itself can say: processes, objects, memory, pace */
-static void host_numbers(bool json, bool *first)
+static void host_numbers(struct out *o)
 {
-	number(json, first, "HostProcesses", atomic_load(&host->n_live));
-	number(json, first, "HostFiles", host->files.in_use);
-	number(json, first, "HostEpolls", host->epolls.in_use);
-	number(json, first, "HostWatches", host->watches.in_use);
-	number(json, first, "HostThreads", host->waiters.in_use);
-	number(json, first, "HostArenaBytes", host->arena_bytes);
-	number(json, first, "HostArenaUsedBytes", host->region.used);
-	number(json, first, "HostCalls", atomic_load(&host->queue.activity));
-	number(json, first, "KeeperPace", atomic_load(&host->keeper.pace));
-	number(json, first, "KeeperPid", atomic_load(&host->keeper.pid));
-	number(json, first, "StackLive", stack_live(host->shard.stack));
+	struct stack_usage u;
+
+	gauge(o, "TcpCurrEstab", "connections established, or closed by the peer alone", established());
+	gauge(o, "HostProcesses", "processes that joined, the keeper among them", atomic_load(&host->n_live));
+	gauge(o, "HostFiles", "open file descriptions", host->files.in_use);
+	gauge(o, "HostEpolls", "epoll instances", host->epolls.in_use);
+	gauge(o, "HostWatches", "members of epoll instances, and waits", host->watches.in_use);
+	gauge(o, "HostThreads", "threads that have used the host", host->waiters.in_use);
+	gauge(o, "HostTables", "pieces of descriptor tables", host->fdchunks.in_use);
+	gauge(o, "HostPassports", "sockets on their way to another process", host->passports.in_use);
+	gauge(o, "HostArenaBytes", "address space of the shared memory", host->arena_bytes);
+	gauge(o, "HostArenaUsedBytes", "what of it was ever used", host->region.used);
+	number(o, "HostCalls", "calls into the library", false, atomic_load(&host->queue.activity));
+	gauge(o, "KeeperPace", "0 asleep, 1 slow, 2 ticking", atomic_load(&host->keeper.pace));
+	gauge(o, "KeeperPid", "the keeper process", atomic_load(&host->keeper.pid));
+	gauge(o, "StackLive", "connections and requests that need time or input", stack_live(host->shard.stack));
+	stack_usage(host->shard.stack, &u);
+	gauge(o, "StackSockets", "connections and listeners", u.tcbs);
+	gauge(o, "StackRequests", "connections half open", u.requests);
+	gauge(o, "StackTimeWaits", "connections in TIME_WAIT", u.timewaits);
+	gauge(o, "StackFrames", "frames on their way out", u.frames);
+	gauge(o, "StackCells", "pieces of payload memory in use", u.cells);
 }
 
-static void print_all(bool json)
+static void print_all(enum format format)
 {
 	const uint64_t *c = stack_counters(host->shard.stack);
-	bool first = true;
+	struct out o = { .format = format };
 
-	if (json)
+	if (format == FORMAT_JSON)
 		printf("{\n  \"host\": \"%.31s\",\n  \"device\": \"%.15s\",\n  \"counters\": {", host->name, host->ifname);
-	else
+	else if (format == FORMAT_NSTAT)
 		puts("#ownstack");
 	for (int i = 0; i < CNT_N; i++)
-		number(json, &first, stack_counter_names[i], c[i]);
-	host_numbers(json, &first);
-	if (json)
+		number(&o, stack_counter_names[i], stack_counter_texts[i], false, c[i]);
+	host_numbers(&o);
+	if (format == FORMAT_JSON)
 		puts("\n  }\n}");
 }
 
 int cli_stats(int argc, char **argv)
 {
-	static const struct option longs[] = { { "host", required_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' }, { 0 } };
+	static const struct option longs[] = { { "host", required_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' },
+					       { "prometheus", no_argument, NULL, 'P' }, { 0 } };
 	char err[CONFIG_ERR_BYTES];
 	struct warden_reply r;
 	struct config cfg;
-	bool json = false;
+	enum format format = FORMAT_NSTAT;
 	int c, rc = cli_config(&cfg);
 
 	opterr = 0;
 	while (!rc && (c = getopt_long(argc, argv, ":j", longs, NULL)) != -1) {
 		if (c == 'j') {
-			json = true;
+			format = FORMAT_JSON;
+		} else if (c == 'P') {
+			format = FORMAT_PROMETHEUS;
 		} else if (c != 'h') {
 			snprintf(err, sizeof(err), "%.100s: not an option of stats; see `ownstack help`", argv[optind - 1]);
 			cli_error(err);
@@ -74,6 +120,6 @@ int cli_stats(int argc, char **argv)
 		return EXIT_DONE;
 	}
 	if (!rc)
-		print_all(json);
+		print_all(format);
 	return rc;
 }

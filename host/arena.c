@@ -129,6 +129,8 @@ static int format_slabs(struct host *h)
 		rc = slab_init(&h->fdchunks, &h->region, sizeof(struct fdchunk), 0);
 	if (!rc)
 		rc = slab_init(&h->passports, &h->region, sizeof(struct passport), 0);
+	if (!rc)
+		rc = slab_init(&h->exports, &h->region, sizeof(struct export), 0);
 	return rc;
 }
 
@@ -141,7 +143,7 @@ static int format_stack(struct host *h, const struct config *cfg, const struct h
 
 	if (sys_call(SYS_getrandom, sc.seed, sizeof(sc.seed), 0, 0, 0, 0) != (long)sizeof(sc.seed))
 		return -EIO;
-	stack_sysctl_default(&sc.ctl);
+	sc.ctl = cfg->ctl;
 	sc.ctl.mem_limit_bytes = mem < h->arena_bytes / 2 ? mem : h->arena_bytes / 2;
 	sc.ctl.tcp_ecn = (uint8_t)cfg->ecn;
 	if (cc >= 0)
@@ -168,6 +170,7 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 		if (rc)
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
+		stack_addr_announce(st, cfg->addr[i].addr, io_now()); /* who knew another station by it learns; IPv4 only */
 	}
 	if (cfg->loopback) {
 		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "config.h"
+#include "sysctl.h"
 
 const struct config_row config_rows[] = {
 #define SETTING(field, option, variable, type, dflt, lowest, highest, choices, argument, help) \
@@ -180,7 +181,26 @@ static int neigh_append(struct config *cfg, const char *text)
 	return 0;
 }
 
-/* a list separated by commas: addresses or neighbours */
+/* NAME=VALUE; two of Linux's names are settings of our own. -ENOENT: no such name, -EINVAL */
+static int sysctl_append(struct config *cfg, const char *text)
+{
+	size_t n = strcspn(text, "=");
+	char name[64];
+	int row;
+
+	if (!text[n] || n >= sizeof(name))
+		return -EINVAL;
+	memcpy(name, text, n);
+	name[n] = 0;
+	if (!strcmp(name, "net.ipv4.tcp_congestion_control") || !strcmp(name, "tcp_congestion_control"))
+		return choice_parse(config_rows[ID_congestion].choices, text + n + 1, &cfg->congestion) ? 0 : -EINVAL;
+	if (!strcmp(name, "net.ipv4.tcp_ecn") || !strcmp(name, "tcp_ecn"))
+		return choice_parse("0|1|2", text + n + 1, &cfg->ecn) ? 0 : -EINVAL;
+	row = sysctl_find(name, n);
+	return row < 0 ? -ENOENT : sysctl_set(&cfg->ctl, row, text + n + 1);
+}
+
+/* a list separated by commas: addresses, neighbours, settings of the protocols */
 static int list_set(struct config *cfg, int id, const char *value, const char *shown, char *ret_err, size_t err_bytes)
 {
 	char item[128];
@@ -197,8 +217,14 @@ static int list_set(struct config *cfg, int id, const char *value, const char *s
 		s += n + (s[n] == ',');
 		if (id == ID_addr)
 			rc = config_cidr_parse(item, true, &c) ? cidr_append(cfg, &c) : -EINVAL;
+		else if (id == ID_ctl)
+			rc = sysctl_append(cfg, item);
 		else
 			rc = neigh_append(cfg, item);
+		if (rc == -ENOENT)
+			return bad(ret_err, err_bytes, shown, item, "no such setting; `ownstack sysctl -d` shows those there are");
+		if (rc && id == ID_ctl)
+			return bad(ret_err, err_bytes, shown, item, "not a value it can have; `ownstack sysctl -dv` says what it means");
 		if (rc == -ENOMEM)
 			return bad(ret_err, err_bytes, shown, item, "too many; give fewer"), rc;
 		if (rc)
@@ -274,7 +300,7 @@ int config_set(struct config *cfg, int row, const char *value, const char *shown
 	case CONFIG_IP:
 		return config_cidr_parse(value, false, field) ? 0 :
 			bad(ret_err, err_bytes, shown, value, "not an address; write it like 10.0.0.1");
-	case CONFIG_CIDRS: case CONFIG_NEIGHS:
+	case CONFIG_CIDRS: case CONFIG_NEIGHS: case CONFIG_SYSCTLS:
 		return list_set(cfg, row, value, shown, ret_err, err_bytes);
 	case CONFIG_MAC:
 		cfg->mac_set = mac_parse(value, field);
@@ -299,6 +325,7 @@ void config_init(struct config *cfg)
 	char err[CONFIG_ERR_BYTES];
 
 	memset(cfg, 0, sizeof(*cfg));
+	stack_sysctl_default(&cfg->ctl);
 	for (int i = 0; i < config_n_rows; i++) {
 		if (config_rows[i].dflt)
 			config_set(cfg, i, config_rows[i].dflt, config_rows[i].variable, err, sizeof(err));

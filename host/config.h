@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
-#include "../stack/inet.h"
+#include "../stack/stack.h"
 
 #define CONFIG_ROWS_MAX 1024 /* addresses or neighbours: what fits into one variable of the environment */
 #define CONFIG_ERR_BYTES 320
@@ -40,13 +40,14 @@ struct config {
 	uint64_t arena_bytes, mem_limit;
 	uint32_t congestion;		/* 0 cubic, 1 reno, 2 bbr: index into the choices */
 	uint32_t ecn;			/* as the sysctl tcp_ecn: 0 no, 1 ask, 2 agree */
+	struct stack_sysctl ctl;	/* but for congestion and ecn, which are settings of their own */
 	struct config_neigh *neigh;	/* n_neigh of them */
 	uint32_t n_neigh;
 	char pcap[128], impair[128], token[40], log[128];
 };
 
 enum config_type { CONFIG_NAME, CONFIG_IFNAME, CONFIG_TEXT, CONFIG_PATH, CONFIG_CIDR, CONFIG_CIDRS, CONFIG_IP, CONFIG_MAC,
-		   CONFIG_UINT, CONFIG_SIZE, CONFIG_BOOL, CONFIG_CHOICE, CONFIG_NEIGHS };
+		   CONFIG_UINT, CONFIG_SIZE, CONFIG_BOOL, CONFIG_CHOICE, CONFIG_NEIGHS, CONFIG_SYSCTLS };
 struct config_row {
 	const char *field, *option, *variable;
 	enum config_type type;

@@ -22,12 +22,15 @@
  * and compared by the kernel (or the loop) when going to sleep; a waker changes it under the lock and calls the kernel after
  * unlocking, once per thread and batch. A timer set earlier than the sleeping driver's deadline wakes the driver.
  *
+ * A passenger (passenger.c) takes no part in this but as one who sleeps, in queue.passenger, and leaves its output to the keeper.
+ *
  * Flush rule: output of a thread leaves when it leaves the library, unless events of its last wait are still to be acted on:
  * then it may stay in the stack for 32 operations or 200 us, so that one submission serves many. The keeper is told first.
  */
 #include <errno.h>
 #include <poll.h>
 #include "join.h"
+#include "passenger.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -102,13 +105,19 @@ void drive_thread_exits(struct thr *t)
 
 /* ---- waking others ---- */
 
+/* The keeper has one that does not go when it dies. */
+static struct io_waker *waker_of(struct waiter *w)
+{
+	return w->slot == SLOT_KEEPER ? &host->keeper.waker : &w->waker;
+}
+
 void thr_wake_later(struct thr *t, struct waiter *w)
 {
-	__atomic_fetch_add(&w->waker.word, 1, __ATOMIC_SEQ_CST); /* pairs with the read of the word before sleeping */
+	__atomic_fetch_add(&waker_of(w)->word, 1, __ATOMIC_SEQ_CST); /* pairs with the read of the word before sleeping */
 	if (w == t->waiter || (w->wake_at < t->n_wakes && t->wakes[w->wake_at] == w))
 		return;
 	if (t->n_wakes == THR_WAKES_MAX) { /* rare: a crowd on one socket */
-		io_wake(&w->waker);
+		io_wake(waker_of(w));
 		return;
 	}
 	if (!t->n_wakes)
@@ -126,7 +135,7 @@ static void wakes_send(struct thr *t)
 	if (!t->n_wakes)
 		return;
 	for (unsigned i = 0; i < t->n_wakes; i++)
-		io_wake(&t->wakes[i]->waker);
+		io_wake(waker_of(t->wakes[i]));
 	t->n_wakes = 0;
 	atomic_store_explicit(&t->waiter->owes, 0, memory_order_release); /* release: the wakes come first */
 }
@@ -136,7 +145,7 @@ void waiters_wake_all(void)
 	struct waiter *w;
 
 	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));)
-		io_wake(&w->waker);
+		io_wake(waker_of(w));
 }
 
 void keeper_want(enum keeper_pace pace)
@@ -173,15 +182,15 @@ void queue_sleeper_drop(struct waiter *w)
 	w->q_prev = NULL;
 }
 
-static void sleeper_link(struct waiter *w)
+static void sleeper_link(struct waiter **list, struct waiter *w)
 {
 	if (w->q_prev)
 		return;
-	w->q_next = host->queue.sleeper;
-	w->q_prev = &host->queue.sleeper;
+	w->q_next = *list;
+	w->q_prev = list;
 	if (w->q_next)
 		w->q_next->q_prev = &w->q_next;
-	host->queue.sleeper = w;
+	*list = w;
 }
 
 /* Somebody who sleeps behind the role shall take it. Shard lock. */
@@ -325,9 +334,34 @@ static bool output_may_wait(struct thr *t)
 	return true;
 }
 
+/* With the lock. @sleeps: to wait; then somebody must drive. What a passenger cannot do itself the keeper is rung for. */
+static void leave_as_passenger(struct thr *t, bool sleeps)
+{
+	bool ring;
+
+	tx_done_return(t);
+	t->undelivered = 0;
+	if (sleeps)
+		sleeper_link(&host->queue.passenger, t->waiter);
+	events_deliver(t);
+	ring = stack_output_pending(host->shard.stack) || (sleeps && role_state_of(host->queue.role) != ROLE_WAITING);
+	deadline_publish(t);
+	if (stack_live(host->shard.stack))
+		keeper_want(KEEPER_SLOW);
+	shard_unlock(t);
+	wakes_send(t);
+	if (ring)
+		passenger_ring();
+}
+
 void thr_leave(struct thr *t)
 {
 	thr_defer();
+	if (__builtin_expect(passenger, 0)) {
+		leave_as_passenger(t, false);
+		thr_undefer();
+		return;
+	}
 	for (;;) {
 		struct pbuf *out = NULL;
 
@@ -367,7 +401,7 @@ static struct pbuf *sleep_prepare(struct thr *t)
 		t->stack_deadline = stack_deadline(host->shard.stack);
 		host->queue.deadline = t->stack_deadline;
 	} else {
-		sleeper_link(t->waiter);
+		sleeper_link(&host->queue.sleeper, t->waiter);
 		deadline_publish(t);
 	}
 	if (stack_live(host->shard.stack))
@@ -398,7 +432,10 @@ static void sleep_enter(struct thr *t)
 void thr_leave_hold(struct thr *t)
 {
 	thr_defer();
-	sleep_enter(t);
+	if (__builtin_expect(passenger, 0))
+		leave_as_passenger(t, true);
+	else
+		sleep_enter(t);
 	thr_undefer();
 }
 
@@ -456,9 +493,9 @@ static void role_leave(struct thr *t)
 {
 	if (t->role)
 		role_out(t);
-	if (!host->queue.sleeper || role_state_of(host->queue.role) == ROLE_WAITING)
+	if ((!host->queue.sleeper && !host->queue.passenger) || role_state_of(host->queue.role) == ROLE_WAITING)
 		return;
-	if (t->role && t->absence_ewma_us > ABSENCE_LONG_US)
+	if (host->queue.sleeper && t->role && t->absence_ewma_us > ABSENCE_LONG_US)
 		sleeper_promote(t);
 	else
 		keeper_want(KEEPER_TICK);
@@ -466,6 +503,8 @@ static void role_leave(struct thr *t)
 
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 {
+	if (__builtin_expect(passenger, 0))
+		return passenger_drive(t, seen, w);
 	absence_note(t);
 	if (!loop_ensure(t)) { /* no ring and no descriptor to be had: the role goes to who can use it */
 		drive_thread_exits(t);
@@ -476,7 +515,7 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 	}
 	for (;;) {
 		struct io_wait iw = { .rx = t->role, .block = true, .wake_seen = seen, .deadline = w->deadline,
-				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_stay = w->kfds_stay };
+				      .mask = w->mask, .kfds = w->kfds, .n_kfds = w->n_kfds, .kfds_key = w->kfds_key };
 		bool woken;
 		int r;
 
@@ -498,11 +537,19 @@ int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w)
 	}
 }
 
+void drive_kfds_forget(struct thr *t, uint64_t key)
+{
+	thr_defer();
+	if (t->loop)
+		io_loop_kfds_forget(t->loop, key);
+	thr_undefer();
+}
+
 void drive_once(struct thr *t)
 {
 	struct io_wait iw = { .rx = true, .block = false, .deadline = USEC_NEVER, .wake_seen = t->waker->word };
 
-	if (t->now - host->queue.looked_at < LOOK_FRESH_US || !loop_ensure(t))
+	if (t->now - host->queue.looked_at < LOOK_FRESH_US || passenger || !loop_ensure(t))
 		return;
 	thr_defer();
 	if (role_take(t)) {
@@ -599,7 +646,8 @@ static void owed_look(struct keeper_look *look, usec_t now)
 static usec_t keeper_next(struct thr *t, struct keeper_look *look)
 {
 	uint32_t tick = KEEPER_TICK, slow = KEEPER_SLOW;
-	bool need_tick = host->queue.held || host->passed || (host->queue.sleeper && role_state_of(host->queue.role) == ROLE_OUT);
+	bool sleepers = host->queue.sleeper || host->queue.passenger;
+	bool need_tick = host->queue.held || host->passed || (sleepers && role_state_of(host->queue.role) == ROLE_OUT);
 
 	if (host->keeper.pace == KEEPER_TICK && !need_tick && ++look->idle_ticks >= TICKS_IDLE_MAX)
 		atomic_compare_exchange_strong(&host->keeper.pace, &tick, KEEPER_SLOW);
@@ -614,12 +662,13 @@ static usec_t keeper_next(struct thr *t, struct keeper_look *look)
 	return USEC_NEVER;
 }
 
-int drive_keeper(struct thr *t, int epoll_fd)
+int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 {
 	static struct keeper_look look; /* one keeper, one thread */
 	struct pollfd kfd = { .fd = epoll_fd, .events = POLLIN };
-	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_stay = true };
+	struct io_wait iw = { .block = true, .kfds = &kfd, .n_kfds = 1, .kfds_key = 1 };
 	struct pbuf *out = NULL;
+	bool rung = owed_wakes_send(), some;
 	uint64_t role;
 	int r;
 
@@ -629,7 +678,11 @@ int drive_keeper(struct thr *t, int epoll_fd)
 	shard_lock(t);
 	tx_done_return(t);
 	role = host->queue.role;
-	if (role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity)) {
+	if (rung) { /* a passenger has something to send, or nobody who drives */
+		out = output_take(t, TX_BATCH);
+		if (role_state_of(role) != ROLE_WAITING)
+			role_take(t);
+	} else if (role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity)) {
 		if (host->queue.held || role_is_mine(t))
 			out = output_take(t, TX_BATCH);
 		if (!role_is_mine(t) && keeper_stand_in(t, &look, role))
@@ -650,12 +703,17 @@ int drive_keeper(struct thr *t, int epoll_fd)
 		iw.deadline = next < iw.deadline ? next : iw.deadline;
 	}
 	iw.wake_seen = t->waker->word;
-	iw.block = !iw.rx || !out || !stack_output_pending(host->shard.stack);
+	iw.block = block && (!(iw.rx || rung) || !out || !stack_output_pending(host->shard.stack)) && !(set && epoll_has_ready(set));
+	if (set)
+		epoll_sleep_arm(t, set);
 	shard_unlock(t);
 	wakes_send(t);
 	output_queue(t, out);
 	r = io_loop_wait(t->loop, &iw);
-	if (input_locked(t, role_is_mine(t)) || !host->queue.held) {
+	some = input_locked(t, role_is_mine(t));
+	if (set)
+		epoll_sleep_disarm(t, set);
+	if (some || !host->queue.held) {
 		thr_leave(t); /* answers leave now: the role may be another's by the next turn, who would sleep on them */
 	} else { /* what a thread holds back has until the next tick */
 		shard_unlock(t);

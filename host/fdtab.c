@@ -6,11 +6,14 @@
  * entry's handle, and a handle whose file is gone is found out by its generation. Writers hold the table's leaf lock. An entry
  * is FREE where its handle is 0; flags and gen are written before the handle (release), so that who sees the handle sees them.
  *
- * References: each entry holds one of file->refs and one of file->numbers. fdtab_set() and fdtab_copy() raise them before the
- * entry shows the handle; a process killed in between leaves a count too many, never one too few.
+ * References: each entry holds one of file->refs and one of file->numbers. Count and entry are two stores, and a process may be
+ * killed between them. So entries of a living process change under the shard lock, and where its holder died the files it had
+ * in hand are counted anew (fdtab_recount()). fork's copy takes no lock; the slot it is made in says which file it is at.
  */
 #include <stdbool.h>
+#include "export.h"
 #include "leaf.h"
+#include "passport.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -73,11 +76,12 @@ static struct fdchunk *chunk_hang(uint32_t si, uint32_t i)
 	if (c) {
 		c->slot = si;
 		c->index = i;
+		/* the top first: a chunk above it would be overlooked when the slot is freed */
+		if (atomic_load_explicit(&s->chunk_top, memory_order_relaxed) <= i)
+			atomic_store_explicit(&s->chunk_top, i + 1, memory_order_release);
 		atomic_store_explicit(&s->chunk[i], c, memory_order_release);
 	}
 	leaf_unlock(&host->fdchunk_lock);
-	if (c && atomic_load_explicit(&s->chunk_top, memory_order_relaxed) <= i)
-		atomic_store_explicit(&s->chunk_top, i + 1, memory_order_release);
 	return c;
 }
 
@@ -101,6 +105,15 @@ static struct file *number_gone(uint64_t handle)
 	if (f)
 		atomic_fetch_sub_explicit(&f->numbers, 1, memory_order_relaxed);
 	return f;
+}
+
+/* What an entry names is about to lose it. */
+static void handle_moves(uint64_t handle)
+{
+	struct file *f = handle ? file_get(handle) : NULL;
+
+	if (f)
+		file_moves(f);
 }
 
 /*
@@ -130,25 +143,38 @@ int fdtab_set(int fd, struct file *file, uint32_t flags, struct file **ret_old)
 		leaf_lock(&s->table_lock, NULL);
 	}
 	e = &c->ent[(unsigned)fd % FD_CHUNK];
+	old = atomic_load_explicit(&e->file, memory_order_relaxed);
+	handle_moves(old);
+	file_moves(file);
 	file_ref(file);
 	atomic_fetch_add_explicit(&file->numbers, 1, memory_order_relaxed);
-	old = atomic_load_explicit(&e->file, memory_order_relaxed);
 	ent_store(s, e, file_handle(file), flags);
 	leaf_unlock(&s->table_lock);
 	*ret_old = number_gone(old);
 	return 0;
 }
 
-static struct file *ent_clear(struct slot *s, struct fdent *e)
+static struct file *ent_clear_locked(struct slot *s, struct fdent *e)
 {
-	uint64_t old;
+	uint64_t old = atomic_load_explicit(&e->file, memory_order_relaxed);
 
-	leaf_lock(&s->table_lock, NULL);
-	old = atomic_load_explicit(&e->file, memory_order_relaxed);
+	handle_moves(old);
 	if (old)
 		ent_store(s, e, 0, 0);
-	leaf_unlock(&s->table_lock);
 	return number_gone(old);
+}
+
+/* A table has its lock for the fork of its own process; one whose process is gone has no use for it. */
+static struct file *ent_clear(struct slot *s, struct fdent *e)
+{
+	struct file *f;
+
+	if (s != slot_self_page->slot)
+		return ent_clear_locked(s, e);
+	leaf_lock(&s->table_lock, NULL);
+	f = ent_clear_locked(s, e);
+	leaf_unlock(&s->table_lock);
+	return f;
 }
 
 struct file *fdtab_clear(int fd)
@@ -199,6 +225,7 @@ static void chunk_copy(struct slot *to, struct fdchunk *dst, const struct fdchun
 
 		if (!f)
 			continue;
+		atomic_store(&to->copying, f); /* seq_cst, as all of these: fdtab_recount() relies on their order */
 		file_ref(f);
 		atomic_fetch_add_explicit(&f->numbers, 1, memory_order_relaxed);
 		atomic_store_explicit(&dst->ent[k].flags, atomic_load_explicit(&src->ent[k].flags, memory_order_relaxed),
@@ -206,6 +233,7 @@ static void chunk_copy(struct slot *to, struct fdchunk *dst, const struct fdchun
 		atomic_store_explicit(&dst->ent[k].file, handle, memory_order_relaxed);
 		n++;
 	}
+	atomic_store(&to->copying, NULL);
 	atomic_fetch_add_explicit(&to->n_entries, n, memory_order_relaxed);
 }
 
@@ -289,53 +317,141 @@ static void chunks_free(uint32_t slot)
 	leaf_unlock(&host->fdchunk_lock);
 }
 
-/* up to DROP_PIECE files, under one hold of the shard lock; the entries are already cleared */
-static void files_unref(struct thr *t, struct file **f, unsigned n)
+/* ---- counting anew ---- */
+
+static uint32_t entries_of(const struct slot *s, uint64_t handle)
 {
+	uint32_t top = atomic_load(&s->chunk_top), n = 0;
+
+	for (uint32_t i = 0; i < top; i++) {
+		const struct fdchunk *c = chunk_at(s, i);
+
+		for (uint32_t k = 0; c && k < FD_CHUNK; k++)
+			n += atomic_load_explicit(&c->ent[k].file, memory_order_acquire) == handle;
+	}
+	return n;
+}
+
+/* Is a fork copying a reference of @f this very moment? */
+static bool is_being_copied(const struct file *f)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+
+	for (uint32_t i = 0; i < top; i++)
+		if (atomic_load(&host->slot[i].copying) == f)
+			return true;
+	return false;
+}
+
+static uint32_t numbers_count(const struct file *f)
+{
+	uint32_t top = atomic_load(&host->slot_top), n = passports_of(f) + exports_of(f);
+	uint64_t handle = file_handle(f);
+
+	for (uint32_t i = 0; i < top; i++)
+		n += entries_of(&host->slot[i], handle);
+	return n;
+}
+
+/**
+ * fdtab_recount() - see slot.h
+ *
+ * Entries change under the shard lock, which is ours; chunks are moved under theirs. What a fork copies meanwhile raises refs
+ * first: either it is seen in slot->copying, or its entry is there already, or refs change after we read them. A try that meets
+ * one is made again, for as long as a copy of one entry can take; should the parent have died at just that one, the end of its
+ * slot brings us here again.
+ */
+void fdtab_recount(struct file *f)
+{
+	usec_t until = io_now() + MSEC(2);
+
+	do {
+		uint32_t refs = atomic_load(&f->refs), numbers = atomic_load(&f->numbers), n;
+
+		if (is_being_copied(f))
+			continue;
+		chunks_lock();
+		n = numbers_count(f);
+		leaf_unlock(&host->fdchunk_lock);
+		if (atomic_compare_exchange_strong(&f->refs, &refs, n)) {
+			atomic_fetch_sub(&f->numbers, numbers - n);
+			return;
+		}
+	} while (io_now() < until);
+}
+
+/* ---- many at once ---- */
+
+/* Entries @fd[] of @slot go under one hold of the shard lock. */
+static void piece_drop(struct thr *t, uint32_t slot, const int *fd, unsigned n)
+{
+	struct slot *s = &host->slot[slot];
+
 	if (!n)
 		return;
 	t = thr_enter();
 	shard_lock(t);
-	for (unsigned i = 0; i < n; i++)
-		file_unref(t, f[i]);
+	for (unsigned i = 0; i < n; i++) {
+		struct fdchunk *c = chunk_at(s, (unsigned)fd[i] / FD_CHUNK);
+
+		if (c)
+			file_unref(t, ent_clear(s, &c->ent[(unsigned)fd[i] % FD_CHUNK]));
+	}
+	thr_leave(t);
+}
+
+/* Where the parent of a fork died at copying a reference. */
+static void copying_drop(struct thr *t, struct slot *s)
+{
+	t = thr_enter();
+	shard_lock(t);
+	if (s->copying && slab_at(&host->files, slab_index(&host->files, s->copying)) == s->copying) {
+		struct file *f = s->copying;
+
+		s->copying = NULL;
+		fdtab_recount(f);
+		file_ref(f); /* the last one goes by the way all go */
+		file_unref(t, f);
+	}
+	s->copying = NULL;
 	thr_leave(t);
 }
 
 void fdtab_leave(struct thr *t)
 {
-	struct file *piece[DROP_PIECE];
+	uint32_t slot = slot_self();
+	int piece[DROP_PIECE];
 	unsigned n = 0;
 
-	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1)) {
-		piece[n] = fdtab_clear(fd);
-		if (piece[n] && ++n == DROP_PIECE) {
-			files_unref(t, piece, n);
+	for (int fd = fdtab_next(slot, 0); fd >= 0; fd = fdtab_next(slot, fd + 1)) {
+		piece[n++] = fd;
+		if (n == DROP_PIECE) {
+			piece_drop(t, slot, piece, n);
 			n = 0;
 		}
 	}
-	files_unref(t, piece, n);
+	piece_drop(t, slot, piece, n);
 }
 
 void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which)
 {
 	struct slot *s = &host->slot[slot];
-	struct file *piece[DROP_PIECE];
+	int piece[DROP_PIECE];
 	unsigned n = 0;
 
 	for (int fd = fdtab_next(slot, 0); fd >= 0; fd = fdtab_next(slot, fd + 1)) {
-		struct fdent *e = &chunk_at(s, (unsigned)fd / FD_CHUNK)->ent[(unsigned)fd % FD_CHUNK];
-		uint64_t handle = atomic_load_explicit(&e->file, memory_order_relaxed);
-
-		if (!ent_goes(e, fd, which))
+		if (!ent_goes(&chunk_at(s, (unsigned)fd / FD_CHUNK)->ent[(unsigned)fd % FD_CHUNK], fd, which))
 			continue;
-		ent_store(s, e, 0, 0);
-		piece[n] = number_gone(handle);
-		if (piece[n] && ++n == DROP_PIECE) {
-			files_unref(t, piece, n);
+		piece[n++] = fd;
+		if (n == DROP_PIECE) {
+			piece_drop(t, slot, piece, n);
 			n = 0;
 		}
 	}
-	files_unref(t, piece, n);
-	if (which == FDTAB_ALL)
-		chunks_free(slot);
+	piece_drop(t, slot, piece, n);
+	if (which != FDTAB_ALL)
+		return;
+	if (atomic_load(&s->copying))
+		copying_drop(t, s);
+	chunks_free(slot);
 }

@@ -2,6 +2,7 @@
 /* file.c - open file descriptions: shared by dup and fork, gone with the last number and the last call in progress */
 #include "../stack/tcb.h"
 #include "ready.h"
+#include "slot.h"
 
 uint64_t file_handle(const struct file *f)
 {
@@ -24,7 +25,7 @@ struct file *file_new(enum file_kind kind, int family)
 
 	if (!f)
 		return NULL;
-	host->shard.making = f;
+	file_moves(f);
 	f->kind = (uint8_t)kind;
 	f->family = (uint8_t)family;
 	return f;
@@ -80,47 +81,114 @@ static void file_free(struct thr *t, struct file *f)
 
 void file_unref(struct thr *t, struct file *f)
 {
-	if (f && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
+	if (f && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1 && !f->holds)
 		file_free(t, f);
 }
 
+void file_moves(struct file *f)
+{
+	struct file **moving = host->shard.moving;
+
+	if (moving[0] == f)
+		return;
+	moving[1] = moving[0];
+	moving[0] = f;
+}
+
+static bool is_live(const struct slab *s, const void *obj)
+{
+	return obj && slab_at(s, slab_index(s, obj)) == obj;
+}
+
+static void holds_recount(void)
+{
+	struct waiter *w;
+	struct file *f;
+
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));)
+		f->holds = 0;
+	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));)
+		for (int i = 0; i < WAITER_HELD; i++)
+			if (is_live(&host->files, w->held[i]))
+				w->held[i]->holds++;
+			else
+				w->held[i] = NULL;
+}
+
+/* Taken from an accept queue or just made, and its file was not told yet, or has gone. */
+static void tcbs_unowned_close(struct thr *t)
+{
+	struct stack *st = host->shard.stack;
+	struct tcb *c;
+
+	for (uint32_t at = 0; (c = slab_next(&st->tcbs, &at));) {
+		const struct file *f = c->ev.user ? file_get(c->ev.user) : NULL;
+
+		if (!(c->flags & (TF_ORPHAN | TF_ACCEPTQ)) && (!f || f->tcb != c))
+			tcp_close(st, c, t->now);
+	}
+}
+
 /*
- * A file is made and numbered under one hold of the lock: what was being made has the references of its numbers, no more. One
- * without a reference was being freed; nobody else can have it.
+ * What stands in two places (a count here, an entry of a table or a place in held[] there) is changed by two stores, and the
+ * dead one may have made only the first. The places are the truth. Of descriptors there may be very many, so only those of the
+ * files that were moving are looked for. A file that nobody has was being made or freed.
  */
 void files_repair(struct thr *t)
 {
-	struct file *f, *making = host->shard.making;
+	struct file *f;
 
-	for (uint32_t c = 0; (f = slab_next(&host->files, &c));) {
-		if (f == making)
-			f->refs = f->numbers;
-		if (!f->refs)
+	holds_recount();
+	for (int i = 0; i < 2; i++)
+		if (is_live(&host->files, host->shard.moving[i]))
+			fdtab_recount(host->shard.moving[i]);
+	for (uint32_t c = 0; (f = slab_next(&host->files, &c));)
+		if (!f->refs && !f->holds)
 			file_free(t, f);
-	}
-	host->shard.making = NULL;
+	tcbs_unowned_close(t);
+	host->shard.moving[0] = host->shard.moving[1] = NULL;
 }
 
 void file_hold(struct thr *t, struct file *f)
 {
-	file_ref(f);
 	for (int i = 0; i < WAITER_HELD; i++) {
 		if (!t->waiter->held[i]) {
 			t->waiter->held[i] = f;
+			f->holds++;
 			return;
 		}
 	}
+	file_ref(f); /* handlers nested deeper than anybody does: kept, but not given back if the process dies */
+}
+
+static bool held_drop(struct waiter *w, const struct file *f)
+{
+	for (int i = WAITER_HELD - 1; i >= 0; i--) {
+		if (w->held[i] == f) {
+			w->held[i] = NULL;
+			return true;
+		}
+	}
+	return false;
 }
 
 void file_release(struct thr *t, struct file *f)
 {
-	for (int i = WAITER_HELD - 1; i >= 0; i--) {
-		if (t->waiter->held[i] == f) {
-			t->waiter->held[i] = NULL;
-			break;
-		}
+	if (!held_drop(t->waiter, f))
+		file_unref(t, f);
+	else if (!--f->holds && !f->refs)
+		file_free(t, f);
+}
+
+void file_release_all(struct thr *t, struct waiter *w)
+{
+	for (int i = 0; i < WAITER_HELD; i++) {
+		struct file *f = w->held[i];
+
+		w->held[i] = NULL;
+		if (f && !--f->holds && !f->refs)
+			file_free(t, f);
 	}
-	file_unref(t, f);
 }
 
 uint32_t file_poll(const struct file *f)

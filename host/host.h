@@ -34,20 +34,25 @@ struct queue {
 	_Atomic uint64_t deadline;  /* until when the WAITING driver sleeps: who sets an earlier timer wakes it */
 	_Atomic uint64_t looked_at; /* when the queue was last looked into */
 	struct waiter *sleeper;	    /* threads asleep without the role, last one first (shard lock) */
+	struct waiter *passenger;   /* asleep, and not able to take the role (passenger.c; shard lock) */
 };
 
 struct shard {
 	_Atomic uint32_t lock; /* lock.h */
 	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
 	struct stack *stack;
-	struct file *making; /* made under this hold of the lock, and perhaps not yet under a number */
+	struct file *moving[2]; /* made, or given or losing a number under this hold of the lock: counted anew if the holder dies */
 };
 
 enum keeper_pace { KEEPER_ASLEEP = 0, KEEPER_SLOW = 1 /* 10 Hz */, KEEPER_TICK = 2 /* 4 ms */ };
+#define KEEPER_OWED_MAX 64
 struct keeper_area {
 	struct io_waker waker;
 	_Atomic uint32_t pace;	/* what is wanted of it; who raises it wakes the keeper */
 	_Atomic uint32_t pid;	/* 0: not running */
+	/* what passengers left for it to do (passenger.h) */
+	_Atomic uint32_t rung;	/* the bell was rung and not yet heard */
+	_Atomic uint32_t owed_all, owed[KEEPER_OWED_MAX]; /* waiters to wake, index + 1; all of them where that was too small */
 };
 
 /* ---- processes ---- */
@@ -80,6 +85,7 @@ struct slot {
 	_Atomic uint32_t table_lock;	/* leaf lock (leaf.h) */
 	_Atomic uint64_t n_entries;	/* live fdents */
 	_Atomic uint32_t chunk_top;	/* all chunks in use are below */
+	struct file *_Atomic copying;	/* FORKING: its references are being copied here right now; a parent that dies leaves it */
 	struct waiter *waiters;		/* threads of this process (shard lock) */
 	_Atomic(struct fdchunk *) chunk[1024]; /* 1,048,576 numbers */
 	char comm[16];
@@ -94,7 +100,7 @@ struct waiter { /* one per thread, in host->waiters */
 	struct waiter *next, **prev;	/* slot->waiters */
 	struct watch *watches;		/* of the call it blocks in: freed with it when its process dies */
 	struct waiter *ep_next, **ep_prev; /* epoll->sleepers; ep_prev NULL: not on it */
-	struct waiter *q_next, **q_prev;   /* queue.sleeper: asleep without the driver role */
+	struct waiter *q_next, **q_prev;   /* queue.sleeper or queue.passenger: asleep without the driver role */
 	uint32_t wake_at;		/* its place in the list of whoever queued a wake for it last; see thr_wake_later() */
 	_Atomic uint32_t owes, owes_seen; /* number of a batch of wakes it has promised and not yet sent, 0: none; the keeper's note of it */
 	struct file *held[WAITER_HELD];	/* references of calls in progress (file_hold()), given back if the process dies in them */
@@ -104,7 +110,8 @@ struct waiter { /* one per thread, in host->waiters */
 enum file_kind { FILE_UNDECIDED = 1, FILE_TCP = 2, FILE_EPOLL = 3, FILE_KERNEL = 4 /* decided: not ours */ };
 
 struct file {
-	_Atomic uint32_t refs;	/* descriptor numbers in all processes + calls that hold it while unlocked */
+	_Atomic uint32_t refs;	/* descriptor numbers in all processes, and what is on its way to one */
+	uint32_t holds;		/* calls in progress that let the lock go: places in waiter->held[], and counted from there by a repair */
 	_Atomic uint32_t numbers; /* descriptor numbers in all processes */
 	uint8_t kind;
 	uint8_t family;		/* 4 or 6 */
@@ -121,6 +128,7 @@ struct file {
 	int32_t async_fd;	/* number that O_ASYNC was set by: what siginfo says */
 	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
 	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */
+	uint8_t stamping;	/* SO_TIMESTAMPING: STAMPING_* */
 	uint32_t home_wait;	/* flush rule: wait of which thread delivered its last event */
 	struct file *passed_next, **passed_prev; /* host->passed; prev NULL: not in it */
 	uint64_t passed_at;
@@ -177,6 +185,24 @@ struct passport {
 	uint32_t slot;		/* sender */
 };
 
+/* ---- sockets in programs that cannot be ours (export.h) ---- */
+enum export_kind {
+	EXPORT_NOW = 1,	 /* a connection, pumped from now on */
+	EXPORT_LATER,	 /* sent by SCM_RIGHTS, perhaps to one of ours, who takes it back at once: not pumped for a moment */
+	EXPORT_LISTENER, /* the keeper accepts, and connects to the kernel's loopback */
+};
+struct export {
+	uint64_t ino;		/* of the program's end */
+	uint64_t keeper_ino;	/* of the keeper's: who sends another descriptor for this row is refused */
+	struct file *file;	/* a reference, and a number */
+	struct export *next;
+	uint32_t kind, slot;	/* slot: who exported it */
+	uint32_t claimed;	/* a process of ours has it as well: nothing is read ahead while it does */
+	uint32_t pumped;	/* octets may have been read ahead */
+	uint32_t taken;		/* the keeper has its end */
+	uint16_t port;		/* EXPORT_LISTENER: on 127.0.0.1 */
+};
+
 /* ---- the host ---- */
 struct host {
 	uint64_t magic, layout_hash; /* joiners with another layout are refused */
@@ -192,8 +218,9 @@ struct host {
 	_Alignas(64) struct shard shard;
 	_Alignas(64) struct queue queue;
 	_Alignas(64) struct keeper_area keeper;
-	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports;
+	_Alignas(64) struct slab files, epolls, watches, waiters, fdchunks, kopts, passports, exports;
 	struct passport *passport_bucket[PASSPORT_BUCKETS];
+	struct export *export_bucket[PASSPORT_BUCKETS];
 	_Atomic uint32_t fdchunk_lock; /* leaf: fdchunks slab is used under table locks */
 	struct file *passed;	/* one of several exclusive waiters was woken for these; the keeper sees to it that it came (shard lock) */
 	_Atomic uint32_t slot_hint;	/* where to look for a free slot first */

@@ -3,7 +3,7 @@
  * join.c - the process's side of joining
  *
  * A process asks the warden once, gets arena and queue, maps the one and keeps the other as a number. Three descriptors are
- * ours in its table, as high as RLIMIT_NOFILE lets them be, with FD_CLOEXEC: queue, placeholder, link. Each is known by its
+ * ours in its table (six where it is a passenger), as high as RLIMIT_NOFILE lets them be, with FD_CLOEXEC: queue, placeholder, link. Each is known by its
  * inode, and made again where the program closed it. The link is a stream to the keeper: its end says "this image is gone".
  *
  * Only raw system calls here (sys.h): we are inside a program whose socket calls we replace.
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/un.h>
 #include "join.h"
+#include "passenger.h"
 #include "slot.h"
 #include "sys.h"
 #include "thr.h"
@@ -25,7 +26,10 @@ struct our_fd { /* one descriptor of ours: number, and what it was when we opene
 	int fd;
 	uint64_t dev, ino;
 };
-static struct our_fd our_queue = { .fd = -1 }, our_placeholder = { .fd = -1 }, our_link = { .fd = -1 };
+static struct our_fd our_fds[HOST_FDS_MAX] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
+#define our_queue	our_fds[HOST_FD_QUEUE]
+#define our_placeholder our_fds[HOST_FD_PLACEHOLDER]
+#define our_link	our_fds[HOST_FD_LINK]
 static struct config *our_config; /* to ask again */
 
 /* ---- descriptors of ours ---- */
@@ -34,6 +38,8 @@ static bool our_fd_holds(const struct our_fd *o)
 {
 	struct stat st;
 
+	if (passenger) /* it may not ask, nor make another */
+		return o->fd >= 0;
 	return o->fd >= 0 && !sys_fstat(o->fd, &st) && st.st_dev == o->dev && st.st_ino == o->ino;
 }
 
@@ -70,22 +76,35 @@ static void our_fd_close(struct our_fd *o)
 
 bool host_fd_is_ours(int fd)
 {
-	return fd >= 0 && (fd == our_queue.fd || fd == our_placeholder.fd || fd == our_link.fd);
+	for (unsigned i = 0; fd >= 0 && i < HOST_FDS_MAX; i++)
+		if (fd == our_fds[i].fd)
+			return true;
+	return false;
+}
+
+int host_fd_adopt(enum host_fd which, int fd)
+{
+	return our_fd_set(&our_fds[which], fd);
+}
+
+void host_fd_drop(enum host_fd which)
+{
+	our_fd_close(&our_fds[which]);
 }
 
 unsigned host_fds(int ret_fds[HOST_FDS_MAX])
 {
-	const struct our_fd *all[HOST_FDS_MAX] = { &our_queue, &our_placeholder, &our_link };
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < HOST_FDS_MAX; i++) {
+		const struct our_fd *o = &our_fds[i];
 		unsigned at = n;
 
-		if (!our_fd_holds(all[i]))
+		if (!our_fd_holds(o))
 			continue;
-		for (; at && ret_fds[at - 1] > all[i]->fd; at--)
+		for (; at && ret_fds[at - 1] > o->fd; at--)
 			ret_fds[at] = ret_fds[at - 1];
-		ret_fds[at] = all[i]->fd;
+		ret_fds[at] = o->fd;
 		n++;
 	}
 	return n;
@@ -525,6 +544,8 @@ int host_placeholder_fd(void)
 
 	if (our_fd_holds(&our_placeholder))
 		return our_placeholder.fd;
+	if (passenger)
+		return -EMFILE;
 	fd = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
@@ -537,6 +558,34 @@ int host_placeholder_fd(void)
 		return rc;
 	}
 	return our_fd_set(&our_placeholder, fd);
+}
+
+int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len)
+{
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_connect(fd, sa, len);
+	if (r) {
+		sys_close(fd);
+		return r;
+	}
+	return our_fd_set(&our_fds[which], fd);
+}
+
+int host_bell_fd(void)
+{
+	struct sockaddr_un sa;
+	struct our_fd *o = &our_fds[HOST_FD_BELL];
+	socklen_t len = sizeof(sa);
+
+	/* its other end goes with the keeper */
+	if (our_fd_holds(o) && (passenger || !sys_call(SYS_getpeername, o->fd, &sa, &len)) && sys_send(o->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != -ECONNREFUSED)
+		return o->fd;
+	our_fd_close(o);
+	len = warden_address(host->name, "bell", &sa);
+	return host_fd_connect(HOST_FD_BELL, &sa, len);
 }
 
 void host_fork_child(void)

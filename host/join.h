@@ -30,11 +30,20 @@ int host_queue_fd(void);
 void host_queue_adopt(int fd);
 /** host_placeholder_fd() - per-process listening AF_UNIX socket that private numbers are duplicates of; negative errno */
 int host_placeholder_fd(void);
-/** host_fd_is_ours() - is @fd one of the three descriptors above (close, close_range and dup2 must leave it alone) */
+/** host_fd_is_ours() - is @fd one of the library's own (close, close_range and dup2 must leave it alone) */
+enum host_fd { HOST_FD_QUEUE, HOST_FD_PLACEHOLDER, HOST_FD_LINK, HOST_FD_WAKE, HOST_FD_SELF, HOST_FD_BELL, HOST_FDS_MAX };
 bool host_fd_is_ours(int fd);
-/** host_fds() - those of the three that are open, lowest first. Return: how many */
-enum { HOST_FDS_MAX = 3 };
+/** host_fds() - those that are open, lowest first. Return: how many */
 unsigned host_fds(int ret_fds[HOST_FDS_MAX]);
+/** host_fd_adopt() - @fd is the library's own from now on. Takes. Return: its new number, high up, or negative errno */
+int host_fd_adopt(enum host_fd which, int fd);
+/** host_fd_connect() - a datagram socket of the library's own, connected to @sa. Number or negative errno */
+struct sockaddr_un;
+int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len);
+/** host_bell_fd() - connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
+int host_bell_fd(void);
+/** host_fd_drop() - closed, if it is still what it was */
+void host_fd_drop(enum host_fd which);
 /** host_fork_child() - in every fork child, after slot_fork_child(): own link to the keeper, the parent's is closed */
 void host_fork_child(void);
 /** host_exec_prepare() - right before execve: the keeper will notice and drop FD_CLOEXEC numbers. host_exec_failed(): it came back */
@@ -98,8 +107,14 @@ struct keeper_args {
 	int memfd, queue_fd, listen_fd, warden_fd; /* listen_fd: links come in; warden_fd: KEEPER_* and WARDEN_* bytes */
 };
 /* one byte each way on a SOCK_SEQPACKET pair; KEEPER_FAILED is followed by a line of text */
-enum { KEEPER_READY = 'R', KEEPER_EMPTY = 'E', KEEPER_BUSY = 'B', KEEPER_LEAVES = 'Y', KEEPER_STAYS = 'N', KEEPER_FAILED = 'F' };
-enum { TELL_KEEPER_LEAVE = 'L' /* if the host is empty */, TELL_KEEPER_DRAIN = 'D' /* 5 s at most, then leave */ };
+enum { KEEPER_READY = 'R', KEEPER_EMPTY = 'E', KEEPER_BUSY = 'B', KEEPER_LEAVES = 'Y', KEEPER_STAYS = 'N', KEEPER_FAILED = 'F', KEEPER_SEARCHES = 'S' /* who has the arena mapped? */, KEEPER_NOTES = 'W' /* a line for the log */ };
+enum { TELL_KEEPER_LEAVE = 'L' /* if the host is empty */, TELL_KEEPER_DRAIN = 'D' /* 5 s at most, then leave */, TELL_KEEPER_FOUND = 'P' /* and a struct keeper_found */ };
+enum { KEEPER_FOUND_MAX = 4096 };
+struct keeper_found {
+	char what;
+	uint32_t n;
+	int32_t pid[KEEPER_FOUND_MAX];
+};
 /** keeper_main() - body of the keeper; does not return before its work is done. Return: exit status */
 int keeper_main(const struct keeper_args *a);
 

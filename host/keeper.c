@@ -6,11 +6,12 @@
  * takes SLOT_KEEPER and then does what drive.c wants of it, at the pace that is wanted. Beside that it looks after processes:
  *
  *   slots	whoever changes a slot bumps host->slot_changes and wakes us. We look at all slots and see to it that each
- *		live one has a pidfd in our epoll, that DEAD ones are dropped, and that FORKING ones with a dead parent and no
- *		child are dropped a second later.
+ *		live one has a pidfd in our epoll, that DEAD ones are dropped, and that FORKING ones with a dead parent are
+ *		dropped a second later, unless the warden finds a process that may be the child.
  *   pidfd	readable: the process is gone, slot_drop().
  *   links	a stream per process, FD_CLOEXEC there: its end while the process lives and is EXEC_PENDING means that the
  *		exec has happened, slot_exec_drop().
+ *   bell	passengers ring (passenger.c); what for, drive_keeper() finds in the arena. Exported sockets come over it (pumps.c).
  *   warden	is told when the host becomes empty or not; asks us to leave or to drain. Its end means that it died: then
  *		we stay as long as the host is not empty.
  *
@@ -28,6 +29,9 @@
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include "join.h"
+#include "export.h"
+#include "passenger.h"
+#include "pumps.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -38,11 +42,12 @@
 #define NOBODY		65534
 #define UNNAMED_MAX	1024
 
-enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER };
+enum ev_kind { EV_PID = 1, EV_LINK, EV_UNNAMED, EV_LISTEN, EV_WARDEN, EV_TIMER, EV_BELL, EV_PUMP };
 
 struct keeper {
-	int epfd, listen_fd, warden_fd, timer_fd;
+	int epfd, listen_fd, warden_fd, timer_fd, bell_fd;
 	struct thr *t;
+	struct pumps *pumps;
 	struct watched {
 		int pidfd, link;
 		pid_t pid;		/* the pidfd is of */
@@ -53,6 +58,7 @@ struct keeper {
 	uint32_t n_unnamed; /* links that have not said yet whose they are */
 	uint32_t changes_seen;
 	bool told_empty, told_once, draining, leave;
+	uint64_t conflicts_seen;
 	usec_t drain_until, timer_at; /* timer_at: what timer_fd is set to, USEC_NEVER: it is not */
 };
 
@@ -72,7 +78,7 @@ static const int allowed_calls[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_openat, SYS_mmap, SYS_munmap,
 	SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, 449 /* futex_waitv */, 454, 455, 456 /* futex2 */,
 	SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_poll, SYS_ppoll, SYS_epoll_create1, SYS_epoll_ctl,
-	SYS_epoll_wait, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_bind, SYS_connect,
+	SYS_epoll_wait, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_accept4, SYS_socket, SYS_bind, SYS_connect, SYS_shutdown,
 	SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_getsockopt, SYS_setsockopt, SYS_getsockname,
 	SYS_socketpair, SYS_dup, SYS_dup3, SYS_fcntl, SYS_ioctl, SYS_eventfd2, SYS_pidfd_open, SYS_kill, SYS_getpid, SYS_gettid,
 	SYS_geteuid, SYS_getuid, SYS_prctl, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_sched_yield, SYS_getrandom,
@@ -192,6 +198,7 @@ static void slot_gone(struct keeper *k, uint32_t i)
 	if (atomic_load(&host->slot[i].forking))
 		orphans_mark(i);
 	watched_close(k, i);
+	pumps_slot_gone(k->pumps, i);
 	slot_drop(k->t, i);
 }
 
@@ -204,6 +211,15 @@ static void timer_need(struct keeper *k, usec_t at)
 		return;
 	k->timer_at = at;
 	sys_call(SYS_timerfd_settime, k->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+/* The child, should it still come, finds that it has lost its place. */
+static void orphan_drop(struct keeper *k, uint32_t i)
+{
+	uint32_t forking = SLOT_FORKING;
+
+	if (atomic_compare_exchange_strong(&host->slot[i].state, &forking, SLOT_DEAD))
+		slot_gone(k, i);
 }
 
 /* FORKING: its parent may have died before the child ran, or before it could tell that fork failed */
@@ -219,12 +235,47 @@ static void slot_forking(struct keeper *k, uint32_t i)
 		timer_need(k, now + ORPHAN_FORK_US);
 	} else if (now - k->slot[i].orphan_since < ORPHAN_FORK_US) {
 		timer_need(k, k->slot[i].orphan_since + ORPHAN_FORK_US);
+	} else if (k->warden_fd >= 0) { /* only the warden may look for the child: orphans_judge() */
+		say_to(k->warden_fd, KEEPER_SEARCHES, "");
 	} else {
-		uint32_t forking = SLOT_FORKING;
+		orphan_drop(k, i);
+	}
+}
 
-		/* the child, should it still come, finds that it has lost its place */
-		if (atomic_compare_exchange_strong(&s->state, &forking, SLOT_DEAD))
-			slot_gone(k, i);
+static bool is_member(pid_t pid)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+
+	for (uint32_t i = SLOT_KEEPER; i < top; i++)
+		if (atomic_load(&host->slot[i].pid) == pid)
+			return true;
+	return false;
+}
+
+/*
+ * The warden's answer. Who has the arena mapped and is no member may be the child, stopped before it could say so; then it is
+ * asked again a second later. A child that shares nothing has no slot either: as long as one runs, orphans of that second stay.
+ */
+static void orphans_judge(struct keeper *k, const struct keeper_found *found)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+	bool somebody = false;
+	usec_t now = io_now();
+
+	for (uint32_t i = 0; i < found->n && !somebody; i++)
+		somebody = !is_member(found->pid[i]);
+	for (uint32_t i = SLOT_KEEPER + 1; i < top && i < k->n_slots; i++) {
+		const struct slot *s = &host->slot[i];
+		usec_t since = k->slot[i].orphan_since;
+
+		if (atomic_load(&s->state) != SLOT_FORKING || atomic_load(&s->pid) >= 0 || s->parent || !since || now - since < ORPHAN_FORK_US)
+			continue;
+		if (!somebody) {
+			orphan_drop(k, i);
+			continue;
+		}
+		k->slot[i].orphan_since = now;
+		timer_need(k, now + ORPHAN_FORK_US);
 	}
 }
 
@@ -378,19 +429,21 @@ static void warden_tell(struct keeper *k)
 
 static void warden_event(struct keeper *k)
 {
-	char what;
-	ssize_t n = sys_recv(k->warden_fd, &what, 1, MSG_DONTWAIT);
+	struct keeper_found msg = { 0 };
+	ssize_t n = sys_recv(k->warden_fd, &msg, sizeof(msg), MSG_DONTWAIT);
 
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
 		sys_close(k->warden_fd);
 		k->warden_fd = -1;
-	} else if (what == TELL_KEEPER_LEAVE) {
+	} else if (msg.what == TELL_KEEPER_FOUND) {
+		orphans_judge(k, &msg);
+	} else if (msg.what == TELL_KEEPER_LEAVE) {
 		k->leave = is_empty();
 		say_to(k->warden_fd, k->leave ? KEEPER_LEAVES : KEEPER_STAYS, "");
 		k->told_once = false; /* STAYS means BUSY to the warden: it must hear when that is over */
-	} else if (what == TELL_KEEPER_DRAIN) {
+	} else if (msg.what == TELL_KEEPER_DRAIN) {
 		k->draining = true;
 		k->drain_until = io_now() + DRAIN_US;
 		timer_need(k, k->drain_until);
@@ -399,7 +452,7 @@ static void warden_event(struct keeper *k)
 
 /* ---- the loop ---- */
 
-static void event(struct keeper *k, uint64_t data)
+static void event(struct keeper *k, uint64_t data, uint32_t events)
 {
 	uint32_t id = (uint32_t)data;
 	uint64_t ticks;
@@ -426,6 +479,12 @@ static void event(struct keeper *k, uint64_t data)
 		if (k->warden_fd >= 0)
 			warden_event(k);
 		break;
+	case EV_BELL: /* what was rung for stands in the arena: drive_keeper() */
+		pumps_bell(k->pumps, k->bell_fd);
+		break;
+	case EV_PUMP:
+		pumps_event(k->pumps, id, events);
+		break;
 	case EV_TIMER:
 		sys_read(k->timer_fd, &ticks, sizeof(ticks));
 		k->timer_at = USEC_NEVER;
@@ -444,7 +503,7 @@ static void events(struct keeper *k)
 	int n = sys_epoll_wait(k->epfd, ev, 64, 0);
 
 	for (int i = 0; i < n; i++)
-		event(k, ev[i].data.u64);
+		event(k, ev[i].data.u64, ev[i].events);
 }
 
 static bool drained(const struct keeper *k)
@@ -452,10 +511,27 @@ static bool drained(const struct keeper *k)
 	return k->draining && (io_now() >= k->drain_until || !stack_live(host->shard.stack));
 }
 
+/* The stack has defended our address (RFC 5227); that somebody else has it too is a person's to mend. */
+static void conflicts_look(struct keeper *k)
+{
+	uint64_t n = stack_counters(host->shard.stack)[CNT_ArpConflicts];
+	char text[CONFIG_ERR_BYTES];
+
+	if (n == k->conflicts_seen)
+		return;
+	if (!k->conflicts_seen) { /* once: who floods us must not fill the log */
+		snprintf(text, sizeof(text), "host=%s: another station on %s uses an address of this host; give one of them another address",
+			 host->name, host->ifname);
+		say_to(k->warden_fd, KEEPER_NOTES, text);
+	}
+	k->conflicts_seen = n;
+}
+
 /* Return: 0: told to leave, negative errno: the device cannot be driven */
 static int serve(struct keeper *k)
 {
 	while (!k->leave && !drained(k)) {
+		bool busy;
 		int r;
 
 		if (atomic_load(&host->slot_changes) != k->changes_seen)
@@ -463,9 +539,13 @@ static int serve(struct keeper *k)
 		if (!k->n_pidfds && atomic_load(&host->n_live) > 1)
 			timer_need(k, io_now() + ORPHAN_FORK_US);
 		warden_tell(k);
+		conflicts_look(k);
 		if (k->leave)
 			break;
-		r = drive_keeper(k->t, k->epfd);
+		busy = pumps_run(k->pumps);
+		if (pumps_due(k->pumps) != USEC_NEVER)
+			timer_need(k, pumps_due(k->pumps));
+		r = drive_keeper(k->t, k->epfd, pumps_ready(k->pumps), !busy);
 		if (r < 0)
 			return r;
 		if (r & IO_WAIT_KFD)
@@ -503,6 +583,9 @@ static int slot_take(struct keeper *k)
 		if (!k->t)
 			return -ENOMEM;
 		slot_drop(k->t, SLOT_KEEPER);
+		shard_lock(k->t);
+		exports_drop(k->t);
+		thr_leave(k->t);
 		thr_exit(k->t);
 		slot_unregister();
 	}
@@ -542,6 +625,10 @@ int keeper_main(const struct keeper_args *a)
 	watch_fd(&k, EV_LISTEN, 0, k.listen_fd);
 	watch_fd(&k, EV_WARDEN, 0, k.warden_fd);
 	watch_fd(&k, EV_TIMER, 0, k.timer_fd);
+	k.pumps = pumps_new(k.t, k.epfd, EV_PUMP);
+	k.bell_fd = k.pumps ? bell_open() : -1;
+	if (k.bell_fd >= 0)
+		watch_fd(&k, EV_BELL, 0, k.bell_fd);
 	seccomp_narrow();
 	k.changes_seen = atomic_load(&host->slot_changes) - 1;
 	say_to(k.warden_fd, KEEPER_READY, "");

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
+#include "passenger.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -84,6 +85,9 @@ static void lock_nudge(uint32_t seen)
 static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
 {
 	uint32_t slot = LOCK_SLOT(seen);
+
+	if (passenger) /* it may not look: the keeper and others will */
+		return false;
 
 	switch (slot_life(slot)) {
 	case SLOT_GONE:
@@ -173,7 +177,7 @@ void shard_unlock(struct thr *t)
 
 	(void)t;
 	stack_touch_clear(host->shard.stack);
-	host->shard.making = NULL;
+	host->shard.moving[0] = host->shard.moving[1] = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);
 	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
 		if (was & LOCK_CONTENDED)

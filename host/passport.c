@@ -8,6 +8,7 @@
  * sender ends is given back.
  */
 #include <errno.h>
+#include <string.h>
 #include "passport.h"
 #include "ready.h"
 
@@ -22,13 +23,14 @@ int passport_issue(uint64_t ino, struct file *f, uint32_t slot)
 
 	if (!p)
 		return -ENOMEM;
+	file_moves(f);
 	file_ref(f);
 	atomic_fetch_add(&f->numbers, 1); /* a number to be: who closes the last one before it arrives does not end the socket */
 	p->ino = ino;
 	p->file = f;
 	p->slot = slot;
 	p->next = *bucket(ino);
-	*bucket(ino) = p; /* last: a chain is whole at any moment */
+	*bucket(ino) = p;
 	return 0;
 }
 
@@ -37,10 +39,37 @@ static struct file *passport_take(struct passport **at)
 	struct passport *p = *at;
 	struct file *f = p->file;
 
+	file_moves(f);
 	*at = p->next;
 	slab_free(&host->passports, p);
 	atomic_fetch_sub(&f->numbers, 1);
 	return f;
+}
+
+void passports_repair(void)
+{
+	struct passport *p;
+
+	slab_rebuild(&host->passports);
+	memset(host->passport_bucket, 0, sizeof(host->passport_bucket));
+	for (uint32_t c = 0; (p = slab_next(&host->passports, &c));) {
+		if (!p->slot || !p->file || slab_at(&host->files, slab_index(&host->files, p->file)) != p->file) {
+			slab_free(&host->passports, p); /* died before it was filled in */
+			continue;
+		}
+		p->next = *bucket(p->ino);
+		*bucket(p->ino) = p;
+	}
+}
+
+uint32_t passports_of(const struct file *f)
+{
+	struct passport *p;
+	uint32_t n = 0;
+
+	for (uint32_t c = 0; (p = slab_next(&host->passports, &c));)
+		n += p->file == f;
+	return n;
 }
 
 struct file *passport_claim(uint64_t ino)

@@ -10,6 +10,10 @@ struct thr;
 int passport_issue(uint64_t ino, struct file *f, uint32_t slot);
 /** passport_claim() - gives the reference, NULL: @ino stands for nothing */
 struct file *passport_claim(uint64_t ino);
+/** passports_of() - how many stand for @f */
+uint32_t passports_of(const struct file *f);
+/** passports_repair() - after a broken lock: the table from the slab */
+void passports_repair(void);
 /** passports_drop() - process @slot ended: what it sent and nobody claimed */
 void passports_drop(struct thr *t, uint32_t slot);
 

@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include "export.h"
+#include "passport.h"
 #include "ready.h"
 
 #define EV_ALWAYS ((uint32_t)EPOLLERR | (uint32_t)EPOLLHUP)
@@ -192,6 +194,8 @@ void file_notify(struct thr *t, struct file *f, uint32_t bits)
 {
 	if (f->status & O_ASYNC)
 		sigio_queue(t, f, bits);
+	if (bits & TCP_EV_URG)
+		sigurg_queue(t, f);
 	notify(t, f, bits, 0);
 }
 
@@ -463,10 +467,7 @@ void ready_waiter_drop(struct thr *t, struct waiter *w)
 	queue_sleeper_drop(w);
 	waiter_pass_on(t, w);
 	waiter_watches_free(w);
-	for (int i = 0; i < WAITER_HELD; i++) {
-		file_unref(t, w->held[i]);
-		w->held[i] = NULL;
-	}
+	file_release_all(t, w);
 }
 
 void ready_slot_let_go(struct thr *t, uint32_t slot)
@@ -524,6 +525,7 @@ static void repair_reset(void)
 	for (uint32_t i = 0; i < host->slot_top; i++) /* not SLOTS_MAX: to write to a slot makes its memory */
 		host->slot[i].waiters = NULL;
 	host->queue.sleeper = NULL;
+	host->queue.passenger = NULL;
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));) {
 		struct slot *s = &host->slot[wt->slot % SLOTS_MAX];
 
@@ -565,12 +567,13 @@ void ready_repair(void)
 	struct watch *w;
 
 	slab_rebuild(&host->files);
-	slab_rebuild(&host->passports);
 	slab_rebuild(&host->epolls);
 	slab_rebuild(&host->watches);
 	slab_rebuild(&host->waiters);
 	repair_reset();
 	kopts_repair();
+	passports_repair();
+	exports_repair();
 	for (uint32_t c = 0; (w = slab_next(&host->watches, &c));) {
 		w->queued = 0;
 		w->prev = NULL;

@@ -12,13 +12,19 @@
 #include <sys/epoll.h>
 #include "thr.h"
 
+enum { FILE_BUSY_WANTED = 0x80000000u }; /* in file->recv_busy, send_busy: somebody waits for the copy to end */
+
 /* files */
 struct file *file_new(enum file_kind kind, int family);	/* gives, refs = numbers = 0; NULL: arena full */
 void file_ref(struct file *f);				/* any time */
 /** file_hold() - reference of a call that is about to let the lock go; a process that dies in the call gives it back. Shard lock. */
 void file_hold(struct thr *t, struct file *f);
+/** file_moves() - @f's references are about to change; a repair counts them anew. The two latest are remembered. Shard lock. */
+void file_moves(struct file *f);
 /** file_release() - the call is back: gives up what file_hold() took. Shard lock. */
 void file_release(struct thr *t, struct file *f);
+/** file_release_all() - @w's thread will not come back for what it holds. Shard lock. */
+void file_release_all(struct thr *t, struct waiter *w);
 /** file_unref() - drops one; at the last: sockets are closed as a kernel would, watches go. Shard lock. */
 void file_unref(struct thr *t, struct file *f);
 uint64_t file_handle(const struct file *f);

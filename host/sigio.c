@@ -20,10 +20,18 @@ static void send_one(const struct thr_sigio *s)
 
 	info.si_band = s->bits;
 	info.si_fd = s->fd;
-	if (!s->sig || s->owner < 0)
+	if (!s->bits || !s->sig || s->owner < 0)
 		sys_call(SYS_kill, s->owner, info.si_signo, 0, 0, 0, 0);
 	else if (sys_call(SYS_rt_sigqueueinfo, s->owner, info.si_signo, &info, 0, 0, 0) == -EAGAIN)
 		sys_call(SYS_kill, s->owner, SIGIO, 0, 0, 0, 0); /* queue full: as fcntl(2) says */
+}
+
+static void queue(struct thr *t, struct thr_sigio s)
+{
+	if (t->n_sigios == THR_SIGIOS_MAX) /* rare: a crowd of events at once */
+		send_one(&s);
+	else
+		t->sigios[t->n_sigios++] = s;
 }
 
 void sigio_queue(struct thr *t, const struct file *f, uint32_t bits)
@@ -31,12 +39,19 @@ void sigio_queue(struct thr *t, const struct file *f, uint32_t bits)
 	const uint32_t tell = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM | EPOLLERR | EPOLLHUP | EPOLLRDHUP;
 	struct thr_sigio s = { .owner = f->owner, .sig = f->sig, .fd = f->async_fd, .bits = bits & tell };
 
-	if (!f->owner || !s.bits)
-		return;
-	if (t->n_sigios == THR_SIGIOS_MAX) /* rare: a crowd of events at once */
-		send_one(&s);
-	else
-		t->sigios[t->n_sigios++] = s;
+	if (!f->sig)
+		s.bits &= ~(uint32_t)EPOLLPRI; /* SIGURG tells it */
+	if (f->owner && s.bits)
+		queue(t, s);
+}
+
+/* Urgent data: owner is all it takes. */
+void sigurg_queue(struct thr *t, const struct file *f)
+{
+	struct thr_sigio s = { .owner = f->owner, .sig = SIGURG };
+
+	if (f->owner)
+		queue(t, s);
 }
 
 void sigio_send(struct thr *t)

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include "leaf.h"
+#include "passenger.h"
 #include "passport.h"
 #include "ready.h"
 #include "slot.h"
@@ -28,6 +29,8 @@
 #define MADV_WIPEONFORK 18
 #endif
 #define LEAF_LOOK_NS 50000000L
+#define BURY_US	     MSEC(200)
+#define BURY_LOOK_NS 20000000L
 
 struct slot_self_page *slot_self_page;
 
@@ -40,7 +43,7 @@ uint32_t slot_self(void)
 
 bool slot_is_vfork_child(void)
 {
-	return slot_self() && slot_self_page->pid != sys_getpid();
+	return slot_self() && !passenger && slot_self_page->pid != sys_getpid();
 }
 
 static int self_page_make(void)
@@ -181,7 +184,7 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 		if (!(v & LEAF_CONTENDED) && !atomic_compare_exchange_weak(word, &v, v | LEAF_CONTENDED))
 			continue;
 		rc = sys_futex_wait(word, v | LEAF_CONTENDED, &look);
-		if (rc == -ETIMEDOUT && atomic_load(word) == (v | LEAF_CONTENDED) &&
+		if (rc == -ETIMEDOUT && !passenger && atomic_load(word) == (v | LEAF_CONTENDED) &&
 		    slot_life(v & ~LEAF_CONTENDED) == SLOT_GONE) {
 			uint32_t dead = v | LEAF_CONTENDED;
 
@@ -293,13 +296,20 @@ int slot_register_keeper(void)
 	return register_at(SLOT_KEEPER);
 }
 
+/* Who waits for EXEC_DROP to end, or for a dead process to be dropped, sleeps on the state */
+static void state_store(struct slot *s, uint32_t state)
+{
+	atomic_store(&s->state, state);
+	sys_futex_wake(&s->state, INT32_MAX);
+}
+
 /* The slot's last user is gone; pid is cleared last, since that is what makes it free to claim */
 static void slot_free(uint32_t i)
 {
 	struct slot *s = &host->slot[i];
 	uint32_t hint = atomic_load(&host->slot_hint);
 
-	atomic_store(&s->state, SLOT_FREE);
+	state_store(s, SLOT_FREE); /* slots_bury() waits for it */
 	s->parent = 0;
 	s->waiters = NULL;
 	atomic_store(&s->forking, 0);
@@ -406,13 +416,6 @@ void slot_exec_failed(void)
 		atomic_compare_exchange_strong(&slot_self_page->slot->state, &pending, SLOT_LIVE);
 }
 
-/* who waits for EXEC_DROP to end sleeps on the state */
-static void state_store(struct slot *s, uint32_t state)
-{
-	atomic_store(&s->state, state);
-	sys_futex_wake(&s->state, INT32_MAX);
-}
-
 void slot_exec_drop(struct thr *t, uint32_t slot)
 {
 	struct slot *s = &host->slot[slot];
@@ -490,4 +493,36 @@ void slot_drop(struct thr *t, uint32_t slot)
 	thr_leave(t);
 	fdtab_drop(t, slot, FDTAB_ALL);
 	slot_free(slot);
+}
+
+/* Return: its process has ended, has been waited for, and is not dropped yet */
+static bool slot_unburied(uint32_t i)
+{
+	struct slot *s = &host->slot[i];
+	uint32_t state = atomic_load(&s->state);
+	pid_t pid = atomic_load(&s->pid);
+
+	if (i == slot_self() || pid <= 0 || state == SLOT_FREE)
+		return false;
+	return state == SLOT_DEAD || sys_kill(pid, 0) == -ESRCH;
+}
+
+bool slots_bury(void)
+{
+	uint32_t top = atomic_load(&host->slot_top);
+	usec_t until = io_now() + BURY_US;
+	bool buried = false;
+
+	for (uint32_t i = SLOT_KEEPER + 1; i < top; i++) {
+		while (slot_unburied(i) && io_now() < until) {
+			const struct timespec look = { 0, BURY_LOOK_NS };
+			uint32_t state = atomic_load(&host->slot[i].state);
+
+			if (state != SLOT_DEAD)
+				slot_changed();
+			sys_futex_wait(&host->slot[i].state, state, &look);
+			buried |= !slot_unburied(i);
+		}
+	}
+	return buried;
 }

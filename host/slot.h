@@ -45,6 +45,15 @@ void slot_exec_drop(struct thr *t, uint32_t slot);
 /** slot_drop() - process is gone: references dropped, watches and frames freed, sockets finished as a kernel would. Takes the shard lock in pieces. */
 void slot_drop(struct thr *t, uint32_t slot);
 
+/**
+ * slots_bury() - wait until the keeper has dropped those that are dead and waited for
+ *
+ * A kernel takes a process's ports away before its parent can learn of the end; where it was killed, ours go a moment later.
+ * For the slow path of a call that met somebody's port: asks the kernel about each process of the host. No lock held.
+ * Return: one is gone that was there at the beginning: worth another try
+ */
+bool slots_bury(void);
+
 /* ---- descriptor table of this process (fdtab.c) ---- */
 /** fdtab_lookup() - entry of @fd in our table, NULL: not ours. Three loads, no lock. */
 struct fdent *fdtab_lookup(int fd);
@@ -52,10 +61,12 @@ struct fdent *fdtab_lookup(int fd);
  * fdtab_set() - number @fd now means @file (refs and numbers go up); what it meant before is returned to be unref'ed
  * @ret_old:	NULL where it meant nothing
  *
+ * Shard lock: whoever dies at it is noticed by its lock, and what it was changing is counted anew.
+ *
  * Return: 0, -EBADF: number out of range, -ENOMEM: arena full, -ESRCH: no slot
  */
 int fdtab_set(int fd, struct file *file, uint32_t flags, struct file **ret_old);
-/** fdtab_clear() - number is no longer ours: gives the reference it held, NULL: it was not */
+/** fdtab_clear() - number is no longer ours: gives the reference it held, NULL: it was not. Under the same hold of the lock it goes elsewhere. */
 struct file *fdtab_clear(int fd);
 /** fdtab_cloexec() - F_SETFD and FIOCLEX: set or clear FD_CLOEXEC of a number that is ours; -EBADF */
 int fdtab_cloexec(int fd, bool on);
@@ -70,6 +81,8 @@ int fdtab_copy(uint32_t to, uint32_t from);
 void fdtab_move(uint32_t to, uint32_t from);
 /** fdtab_leave() - the process ends, its gate is closed: all its entries go, as at its death. No lock held. */
 void fdtab_leave(struct thr *t);
+/** fdtab_recount() - refs and numbers of @f from all tables: who changed it died at it. Shard lock. */
+void fdtab_recount(struct file *f);
 /** fdtab_drop() - entries of @slot go, 64 at a time under the shard lock, then (FDTAB_ALL) their memory */
 void fdtab_drop(struct thr *t, uint32_t slot, enum fdtab_which which);
 

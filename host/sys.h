@@ -13,6 +13,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -40,13 +41,21 @@ static inline long sys_call6(long n, long a, long b, long c, long d, long e, lon
 #define sys_call_(n, a, b, c, d, e, f, ...) \
 	sys_call6((long)(n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
+extern bool sys_no_futex; /* this process may not make the call: passenger.c does what it can */
+long sys_no_futex_wait(const void *word, unsigned seen);
+long sys_no_futex_wake(void);
+
 /** sys_futex_wait() - sleep while *@word == @seen, at most @timeout (relative, NULL: for ever); shared between processes */
 static inline long sys_futex_wait(void *word, unsigned seen, const struct timespec *timeout)
 {
+	if (__builtin_expect(sys_no_futex, 0))
+		return sys_no_futex_wait(word, seen);
 	return sys_call(SYS_futex, word, FUTEX_WAIT, seen, timeout);
 }
 static inline long sys_futex_wake(void *word, int n)
 {
+	if (__builtin_expect(sys_no_futex, 0))
+		return sys_no_futex_wake();
 	return sys_call(SYS_futex, word, FUTEX_WAKE, n);
 }
 

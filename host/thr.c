@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "join.h"
+#include "passenger.h"
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
@@ -78,7 +79,7 @@ struct thr *thr_enter(void)
 	struct thr *t = self;
 
 	if (__builtin_expect(!t || self_slot != slot, 0)) {
-		if (!slot)
+		if (!slot || passenger)
 			return NULL;
 		t = thr_new(slot);
 		if (!t)
@@ -104,15 +105,12 @@ static void waiter_unlink(struct waiter *w)
 		w->next->prev = w->prev;
 }
 
-void thr_exit(struct thr *t)
+void thr_loop_close(struct thr *t)
 {
 	struct pbuf *p;
 
-	pthread_setspecific(exit_key, NULL);
-	thr_defer();
 	t->undelivered = 0;
 	shard_lock(t);
-	ready_waiter_drop(t, t->waiter); /* an unwound thread may leave registrations behind */
 	thr_leave(t);
 	if (t->loop) {
 		io_loop_flush(t->loop);
@@ -126,15 +124,30 @@ void thr_exit(struct thr *t)
 		}
 	}
 	drive_thread_exits(t);
+	io_loop_close(t->loop); /* before the waiter has its next owner: closing writes to the word that others wake it by */
+	t->loop = NULL;
 	shard_lock(t);
 	while ((p = t->tx_done)) {
 		t->tx_done = p->next;
 		stack_tx_done(host->shard.stack, p);
 	}
+	shard_unlock(t);
+	io_loop_close(t->loop);
+	t->loop = NULL;
+}
+
+void thr_exit(struct thr *t)
+{
+	pthread_setspecific(exit_key, NULL);
+	thr_defer();
+	shard_lock(t);
+	ready_waiter_drop(t, t->waiter); /* an unwound thread may leave registrations behind */
+	shard_unlock(t);
+	thr_loop_close(t);
+	shard_lock(t);
 	waiter_unlink(t->waiter);
 	slab_free(&host->waiters, t->waiter);
 	shard_unlock(t);
-	io_loop_close(t->loop);
 	self = NULL;
 	sys_call(SYS_munmap, t, sizeof(*t));
 	thr_undefer();

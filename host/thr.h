@@ -21,7 +21,7 @@
 #define THR_SIGIOS_MAX 16
 struct thr_sigio {
 	int32_t owner, sig, fd;
-	uint32_t bits;
+	uint32_t bits;	/* band; 0: a plain signal */
 };
 struct thr {
 	struct waiter *waiter;	/* in the arena */
@@ -63,12 +63,16 @@ void thr_leave(struct thr *t);
 void thr_leave_hold(struct thr *t);
 /** thr_exit() - the thread ends: role given back, waiter and loop freed. Called from a TLS destructor. */
 void thr_exit(struct thr *t);
+/** thr_loop_close() - what is to be sent is sent, the role given back, the loop closed; the next wait makes another. No lock held. */
+void thr_loop_close(struct thr *t);
 /** thr_fork_child() - forget the parent's thread state */
 void thr_fork_child(void);
 /** thr_wake_later() - wake @w after unlocking; its word changes now. Shard lock. */
 void thr_wake_later(struct thr *t, struct waiter *w);
 /** sigio_queue() - @bits became true on @f, which has O_ASYNC: a signal after unlocking. Shard lock. */
 void sigio_queue(struct thr *t, const struct file *f, uint32_t bits);
+/** sigurg_queue() - urgent data was announced on @f: SIGURG to its owner after unlocking. Shard lock. */
+void sigurg_queue(struct thr *t, const struct file *f);
 void sigio_send(struct thr *t); /* no lock held */
 /** waiters_wake_all() - every thread that sleeps looks again: where it is not known whom a lost wake was for. Shard lock. */
 void waiters_wake_all(void);
@@ -95,7 +99,7 @@ struct drive_wait {
 	const sigset_t *mask;
 	struct pollfd *kfds;
 	unsigned n_kfds;
-	bool kfds_stay;		/* as in struct io_wait: same descriptors as last time, polls may be left armed */
+	uint64_t kfds_key;	/* as in struct io_wait: not 0, polls may be left armed for the next wait with this key */
 };
 /**
  * drive_wait() - sleep until woken, as driver if the role is to be had. No lock held.
@@ -104,6 +108,8 @@ struct drive_wait {
  * Return: > 0: something happened, look again (IO_WAIT_KFD: kfds' revents are filled); 0: deadline passed; -EINTR
  */
 int drive_wait(struct thr *t, uint32_t seen, struct drive_wait *w);
+/** drive_kfds_forget() - what @key of an earlier wait stood for is about to be closed. No lock held. */
+void drive_kfds_forget(struct thr *t, uint64_t key);
 /** drive_once() - the one try before EAGAIN or a time-out of 0: take in what waits in the queue if the role is to be had. No lock held. */
 void drive_once(struct thr *t);
 /**
@@ -115,9 +121,10 @@ void drive_once(struct thr *t);
 bool drive_is_due(const struct thr *t);
 /**
  * drive_keeper() - the keeper's turn (RULES H1): sleeps at the pace wanted of it, drives where nobody does, steps back where
- * somebody waits. @epoll_fd: its own descriptors (pidfds, links). Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
+ * somebody waits. @epoll_fd: its own descriptors (pidfds, links); @set: private sockets that it waits for, NULL: none. Return: IO_WAIT_KFD bit when @epoll_fd is readable, else look again
  */
-int drive_keeper(struct thr *t, int epoll_fd);
+struct epoll;
+int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block);
 /** keeper_want() - the keeper shall look at this pace at least; wakes it where that is news */
 void keeper_want(enum keeper_pace pace);
 /** queue_sleeper_drop() - @w no longer sleeps behind the role. Shard lock. */

@@ -25,6 +25,7 @@
 #include <sys/un.h>
 #include "join.h"
 #include "rtnl.h"
+#include "search.h"
 #include "sys.h"
 
 #define DRAIN_MS	7000 /* the keeper's 5 s and some */
@@ -282,6 +283,14 @@ static void keeper_gone(struct warden *w)
 	keeper_want(w);
 }
 
+static void search(const struct warden *w)
+{
+	struct keeper_found found = { .what = TELL_KEEPER_FOUND };
+
+	found.n = arena_search(w->memfd, found.pid, KEEPER_FOUND_MAX);
+	sys_send(w->keeper_ctl, &found, offsetof(struct keeper_found, pid) + found.n * sizeof(found.pid[0]), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void keeper_says(struct warden *w)
 {
 	char msg[CONFIG_ERR_BYTES + 1];
@@ -308,9 +317,15 @@ static void keeper_says(struct warden *w)
 		w->keeper_empty = false;
 		waiting_answer(w);
 		break;
+	case KEEPER_SEARCHES:
+		search(w);
+		break;
 	case KEEPER_FAILED:
 		broken(w, -EIO, msg + 1);
 		waiting_answer(w);
+		break;
+	case KEEPER_NOTES:
+		say(msg + 1);
 		break;
 	}
 }

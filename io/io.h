@@ -44,6 +44,8 @@ struct io_waker {
 };
 /** io_wake() - word++, and a system call only if the owner sleeps. Any thread, any process, no lock needed. */
 void io_wake(struct io_waker *w);
+/** io_wake_hook - process-local: called in place of the system call, by a process that may not make it (host/passenger.c) */
+extern void (*io_wake_hook)(struct io_waker *w);
 
 /* ---- the loop ---- */
 struct io_loop;
@@ -79,11 +81,11 @@ struct io_wait {
 	struct pollfd *kfds;	/* descriptors of the application to wait on as well; revents is filled */
 	unsigned n_kfds;
 	/*
-	 * kfds are the same files as in this loop's last wait (where the numbers are the same): polls left over from it are
-	 * used again, saving a system call. Set it only for descriptors whose close the caller sees (the kernel side of an epoll
-	 * set), since a poll left over keeps the file open. false: what is left over is cancelled before the wait returns.
+	 * Not 0: the polls may stay armed when the wait returns, and a wait with the same key uses them again, which saves arming,
+	 * cancelling and an enter. A key stands for the same files under the same numbers; it is for descriptors whose close the
+	 * caller sees (the kernel side of an epoll set): a poll left over keeps the file open until io_loop_kfds_forget().
 	 */
-	bool kfds_stay;
+	uint64_t kfds_key;
 };
 /**
  * io_loop_wait() - submit what is queued, then sleep until something happens
@@ -94,6 +96,9 @@ struct io_wait {
  * Return: IO_WAIT_* bits, 0: deadline passed (or nothing, when not blocking), -EINTR: a signal handler ran
  */
 int io_loop_wait(struct io_loop *l, struct io_wait *w);
+
+/** io_loop_kfds_forget() - the files that @key stands for are about to be closed: no poll of ours shall hold them */
+void io_loop_kfds_forget(struct io_loop *l, uint64_t key);
 
 /**
  * io_loop_rx() - frames that came in, borrowed until io_loop_rx_done()

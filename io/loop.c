@@ -34,17 +34,18 @@ usec_t io_now(void)
 
 /* ---- opening, closing ---- */
 
-static int loop_level(const struct io_loop_config *cfg)
+static int loop_level(struct io_loop *l, const struct io_loop_config *cfg)
 {
 	if (cfg->kind == IO_KIND_MEM)
 		return IO_LEVEL_POLL; /* memory has no descriptor that a ring could read */
-	return cfg->level ? (int)cfg->level : io_level_probe(NULL);
+	return (int)(cfg->level ? cfg->level : loop_uring_first(l));
 }
 
-int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker)
+/* @level: 0: the best that @cfg allows */
+static int loop_open_at(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker, int level)
 {
 	struct io_loop *l = sys_mmap_anon(sizeof(*l), 0);
-	int r = loop_level(cfg);
+	int r;
 
 	if (!l)
 		return -ENOMEM;
@@ -55,6 +56,7 @@ int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, st
 	l->waker = waker;
 	l->sleep_hook = cfg->sleep_hook;
 	l->sleep_arg = cfg->sleep_arg;
+	r = level ? level : loop_level(l, cfg);
 	if (r > 0) {
 		l->level = (enum io_level)r;
 		l->ops = l->level == IO_LEVEL_POLL ? &loop_poll_ops : &loop_uring_ops;
@@ -76,11 +78,23 @@ int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, st
 	if (r == 0)
 		r = l->ops->open(l, cfg);
 	if (r < 0) {
+		if (l->level != IO_LEVEL_POLL)
+			loop_uring_drop(l);
 		loop_free(l);
 		return r;
 	}
 	*ret_loop = l;
 	return 0;
+}
+
+/* A ring counts as locked memory of the user's, where the probe's small one still found room: then without. */
+int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker)
+{
+	int r = loop_open_at(ret_loop, cfg, waker, 0);
+
+	if (r == -ENOMEM && !cfg->level && cfg->kind != IO_KIND_MEM)
+		r = loop_open_at(ret_loop, cfg, waker, IO_LEVEL_POLL);
+	return r;
 }
 
 static int loop_decorate(struct io_loop *l, const struct io_loop_config *cfg)
@@ -283,6 +297,12 @@ void io_loop_tx(struct io_loop *l, struct pbuf *list)
 unsigned io_loop_tx_queued(const struct io_loop *l)
 {
 	return l->txq.n;
+}
+
+void io_loop_kfds_forget(struct io_loop *l, uint64_t key)
+{
+	if (l->ops->kfds_forget)
+		l->ops->kfds_forget(l, key);
 }
 
 void io_loop_flush(struct io_loop *l)

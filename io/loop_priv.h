@@ -49,10 +49,19 @@ struct loop_ops {
 	void (*abandon)(struct io_loop *l);
 	int (*wait)(struct io_loop *l, struct io_wait *w);
 	void (*flush)(struct io_loop *l);
+	void (*kfds_forget)(struct io_loop *l, uint64_t key); /* NULL: no poll outlives its wait */
 	void (*rx_read)(struct io_loop *l);		    /* takes in what waits, as buffers allow; NULL: comes by itself */
 	void (*rx_return)(struct io_loop *l, uint16_t buf); /* buffer is free again */
 };
 extern const struct loop_ops loop_uring_ops, loop_poll_ops;
+/**
+ * loop_uring_first() - the best level there is, found out on the ring that @l then keeps
+ *
+ * A ring made for the question alone and closed again would cost the thread one EINTR out of nowhere, in whatever it sleeps
+ * in some milliseconds later: the kernel tells the maker of a ring of its end by a task work that counts as a signal.
+ */
+enum io_level loop_uring_first(struct io_loop *l);
+void loop_uring_drop(struct io_loop *l); /* what loop_uring_first() made, where opening goes no further */
 
 struct io_loop {
 	enum io_level level;

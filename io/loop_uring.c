@@ -70,6 +70,7 @@ struct loop_ring {
 	struct kfd *kfd;
 	unsigned n_kfd, kfd_cap, n_kfd_armed;
 	uint32_t kfd_gen;
+	uint64_t kfds_key; /* of the last wait */
 
 	char wake_byte[8];
 	struct tx_slot slot[SQ_ENTRIES];
@@ -113,8 +114,25 @@ static void ring_post(struct io_loop *l, uint16_t buf)
 	b->len = LANDING_STRIDE;
 	b->bid = buf;
 	r->n_posted++;
-	/* release: the kernel must see the entry before the tail that covers it; pairs with its acquire of the tail */
-	__atomic_store_n(&r->bufs->tail, ++r->bufs_tail, __ATOMIC_RELEASE);
+	r->bufs_tail++;
+}
+
+/**
+ * ring_bufs_show() - the kernel may fill what is posted
+ *
+ * Only during a wait with the role. A process that ends, by whatever means, runs what its ring has left to do: an armed multishot
+ * would take every frame that waits in the queue along with it. Where it finds no buffer it takes none.
+ */
+static void ring_bufs_show(struct loop_ring *r)
+{
+	/* release: the kernel must see the entries before the tail that covers them; pairs with its acquire of the tail */
+	__atomic_store_n(&r->bufs->tail, r->bufs_tail, __ATOMIC_RELEASE);
+}
+
+/* All completions are reaped, so that what is posted is what the kernel has not taken. */
+static void ring_bufs_hide(struct loop_ring *r)
+{
+	__atomic_store_n(&r->bufs->tail, (uint16_t)(r->bufs_tail - r->n_posted), __ATOMIC_RELEASE);
 }
 
 static int ring_bufs_open(struct io_loop *l)
@@ -145,20 +163,44 @@ static void ring_free(struct io_loop *l)
 	l->ring = NULL;
 }
 
-static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+/* Level and ring where there is none yet. */
+static int ring_make(struct io_loop *l)
 {
 	struct loop_ring *r = sys_mmap_anon(sizeof(*r), 0);
-	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e;
+	int e;
 
 	if (!r)
 		return -ENOMEM;
 	l->ring = r;
+	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
+	if (e < 0)
+		ring_free(l);
+	return e;
+}
+
+enum io_level loop_uring_first(struct io_loop *l)
+{
+	if (ring_make(l) < 0)
+		return IO_LEVEL_POLL;
+	return uring_is_full(&l->ring->u) ? IO_LEVEL_FULL : IO_LEVEL_URING;
+}
+
+void loop_uring_drop(struct io_loop *l)
+{
+	if (l->ring)
+		ring_free(l);
+}
+
+static int ring_open(struct io_loop *l, const struct io_loop_config *cfg)
+{
+	int files[N_FILES] = { cfg->queue_fd, l->wake_fd }, e = l->ring ? 0 : ring_make(l);
+	struct loop_ring *r = l->ring;
+
+	if (e < 0)
+		return e;
 	r->is_socket = cfg->kind == IO_KIND_PACKET;
 	r->nowait = !cfg->no_rwf_nowait && dev_knows_nowait(cfg->queue_fd);
-	r->u.fd = -1;
-	e = uring_open(&r->u, SQ_ENTRIES, CQ_ENTRIES);
-	if (e == 0)
-		e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
+	e = uring_register(&r->u, IORING_REGISTER_FILES, files, N_FILES);
 	if (e == 0 && l->level == IO_LEVEL_FULL)
 		e = ring_bufs_open(l);
 	if (e == 0 && !r->nowait && !r->is_socket && l->dev_fd < 0) {
@@ -556,7 +598,7 @@ static int ring_wait(struct io_loop *l, struct io_wait *w)
 			ring_wake_arm(l, w->wake_seen);
 		bits = ring_turn(l, w);
 	} while (bits == WAIT_AGAIN);
-	if (r->n_kfd_armed && !w->kfds_stay)
+	if (r->n_kfd_armed && !w->kfds_key)
 		ring_kfds_cancel(l, 0);
 	for (unsigned i = 0; i < w->n_kfds; i++)
 		r->kfd[i].revents = 0;
@@ -588,11 +630,15 @@ static int ring_turn(struct io_loop *l, struct io_wait *w)
 	}
 	if (sleep)
 		sleep = waker_sleep_begin(l->waker, w->wake_seen);
+	if (l->ring->bufs && w->rx)
+		ring_bufs_show(l->ring);
 	if (sleep || uring_unsubmitted(u) || (!bits && uring_work_waits(u)))
 		e = ring_enter(l, true, sleep ? 1 : 0, timeout, w->mask);
 	if (w->block)
 		waker_sleep_end(l->waker);
 	n = ring_reap(l);
+	if (l->ring->bufs)
+		ring_bufs_hide(l->ring);
 	bits = ring_bits(l, w);
 	if (e < 0 && e != -ETIME && e != -EBUSY && e != -EAGAIN) /* -EINTR; -EEXIST: not the thread that opened the loop */
 		return e;
@@ -635,9 +681,11 @@ static bool ring_kfds_grow(struct loop_ring *r, unsigned n)
 static void ring_kfds_arm(struct io_loop *l, struct io_wait *w)
 {
 	struct loop_ring *r = l->ring;
+	bool stay = w->kfds_key && w->kfds_key == r->kfds_key;
 	struct io_uring_sqe *sqe;
 	uint32_t at;
 
+	r->kfds_key = w->kfds_key;
 	if (!ring_kfds_grow(r, w->n_kfds))
 		return;
 	if (w->n_kfds < r->n_kfd)
@@ -649,7 +697,7 @@ static void ring_kfds_arm(struct io_loop *l, struct io_wait *w)
 		struct kfd *k = &r->kfd[i];
 
 		w->kfds[i].revents = 0;
-		if (k->fd == w->kfds[i].fd && k->events == w->kfds[i].events && w->kfds_stay && (k->armed || k->revents))
+		if (k->fd == w->kfds[i].fd && k->events == w->kfds[i].events && stay && (k->armed || k->revents))
 			continue;
 		if (k->armed) {
 			ring_cancel(l, ud_make(UD_KFD, k->gen, i));
@@ -686,12 +734,19 @@ static void ring_kfds_cancel(struct io_loop *l, unsigned first)
 	}
 }
 
+static void ring_kfds_forget(struct io_loop *l, uint64_t key)
+{
+	if (l->ring->n_kfd_armed && l->ring->kfds_key == key)
+		ring_kfds_cancel(l, 0);
+}
+
 const struct loop_ops loop_uring_ops = {
 	.open = ring_open,
 	.close = ring_close,
 	.abandon = ring_abandon,
 	.wait = ring_wait,
 	.flush = ring_flush,
+	.kfds_forget = ring_kfds_forget,
 	.rx_read = ring_rx_read,
 	.rx_return = ring_rx_return,
 };

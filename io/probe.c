@@ -13,7 +13,7 @@ static int probe_kernel(void)
 
 	if (uring_open(&u, 4, 8) < 0)
 		return IO_LEVEL_POLL;
-	full = uring_has_op(&u, URING_OP_READ_MULTISHOT) && uring_has_op(&u, URING_OP_FUTEX_WAIT);
+	full = uring_is_full(&u);
 	uring_close(&u);
 	return full ? IO_LEVEL_FULL : IO_LEVEL_URING;
 }

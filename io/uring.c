@@ -199,6 +199,11 @@ bool uring_has_op(struct uring *u, unsigned op)
 	return op <= probe->last_op && op < 128 && (probe->ops[op].flags & IO_URING_OP_SUPPORTED);
 }
 
+bool uring_is_full(struct uring *u)
+{
+	return uring_has_op(u, URING_OP_READ_MULTISHOT) && uring_has_op(u, URING_OP_FUTEX_WAIT);
+}
+
 struct io_uring_sqe *uring_sqe(struct uring *u, uint32_t *ret_index)
 {
 	struct io_uring_sqe *sqe;

@@ -39,6 +39,7 @@ void uring_abandon(struct uring *u);
 int uring_register(struct uring *u, uint32_t op, const void *arg, uint32_t n);
 /** uring_has_op() - does the kernel know operation @op */
 bool uring_has_op(struct uring *u, unsigned op);
+bool uring_is_full(struct uring *u); /* has all that IO_LEVEL_FULL needs */
 
 /** uring_sqe() - next entry, zeroed, *ret_index: its place (0..sq_entries); NULL: full, enter first */
 struct io_uring_sqe *uring_sqe(struct uring *u, uint32_t *ret_index);

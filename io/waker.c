@@ -21,19 +21,22 @@
  * a datagram in its next sleep, sees the word unchanged, arms again and sleeps on. Costs one turn, loses nothing. The waker
  * does not clear sleeping for the next one: were it killed between that and its system call, nobody would wake the owner.
  *
- * The word is in shared memory, so the futex is not FUTEX_PRIVATE. A word has one owner: were two to share it, a
- * FUTEX_WAKE could go to the ring of a thread that is busy elsewhere (RULES T1).
+ * The word is in shared memory, so the futex is not FUTEX_PRIVATE. A word has one owner (RULES T1), but an earlier owner's
+ * FUTEX_WAIT may still be queued on it: the kernel takes the ring of a thread that ended apart some time later, by a worker.
+ * So FUTEX_WAKE wakes all that are queued: one alone could be that one.
  *
  * An abstract socket name belongs to a network namespace: at the levels below full, processes that wake one another must
  * be in the same one.
  */
 #include "waker.h"
+#include <limits.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include "sys.h"
 
+void (*io_wake_hook)(struct io_waker *w);
 static int wake_sender = -1; /* socket for datagrams of this process, made once, on need */
 
 static int waker_socket(void)
@@ -140,8 +143,10 @@ void io_wake(struct io_waker *w)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* W1 before W2; pairs with the fence of waker_sleep_begin() */
 	if (!__atomic_load_n(&w->sleeping, __ATOMIC_SEQ_CST))
 		return;
-	if (w->by_socket)
+	if (io_wake_hook)
+		io_wake_hook(w);
+	else if (w->by_socket)
 		waker_send(w);
 	else
-		SYS6(SYS_futex, &w->word, FUTEX_WAKE, 1, 0, 0, 0);
+		SYS6(SYS_futex, &w->word, FUTEX_WAKE, INT_MAX, 0, 0, 0);
 }

@@ -26,10 +26,13 @@
 #include <limits.h>
 #include <stdlib.h>
 #include "../host/join.h"
+#include "poll_priv.h"
+#include "signal_priv.h"
 #include "sock_priv.h"
 
 #define EVENTS_ON_STACK 512
 #define KERNEL_LOOK_TURNS 32
+#define N_KERNEL_UNKNOWN 1 /* stands for members that came before the private half */
 #define EPOLL_EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
 /* ---- instances ---- */
@@ -68,7 +71,11 @@ static int kernel_epoll_check(int epfd)
 	return errno == EBADF ? -EBADF : -EINVAL;
 }
 
-/* First member of ours: the instance gets its private half. What it holds already is not known: it may have kernel members. */
+/*
+ * First member of ours: the instance gets its private half. What it holds already is not known and stays unknown, so the count
+ * of kernel members begins with one that nothing takes away: EPOLL_CTL_DEL of a member from before must not end the looks at
+ * the others.
+ */
 static int epoll_adopt(int epfd)
 {
 	int r = kernel_epoll_check(epfd), flags = libc_next.fcntl(epfd, F_GETFD);
@@ -86,13 +93,15 @@ static int epoll_adopt(int epfd)
 		r = -ENOMEM;
 		if (f) {
 			file_ref(f);
-			f->ep->n_kernel = 1;
+			f->ep->n_kernel = N_KERNEL_UNKNOWN;
 			f->ep->kernel_hot = 1;
 			r = fd_install(t, epfd, f, FDENT_EPOLL | (flags & FD_CLOEXEC ? FDENT_CLOEXEC : 0));
 			file_unref(t, f);
 		}
 	}
 	thr_leave(t);
+	if (!r)
+		rouse_sleepers(epfd);
 	return r;
 }
 
@@ -108,7 +117,7 @@ void epoll_leave_kernel(struct op *op)
 			return;
 		epfd = epoll_number(op->t, w->ep);
 		fd = w->fd;
-		if (w->ep->n_kernel)
+		if (w->ep->n_kernel > N_KERNEL_UNKNOWN)
 			w->ep->n_kernel--;
 		shard_unlock(op->t);
 		if (epfd >= 0)
@@ -159,7 +168,7 @@ static int ctl_kernel(struct op *ep, int epfd, int op, int fd, struct epoll_even
 		ep->f->ep->kernel_hot = 1;
 	} else if (!r && op == EPOLL_CTL_MOD) {
 		ep->f->ep->kernel_hot = 1;
-	} else if (!r && ep->f->ep->n_kernel) {
+	} else if (!r && ep->f->ep->n_kernel > N_KERNEL_UNKNOWN) {
 		ep->f->ep->n_kernel--;
 	}
 	return r;
@@ -191,12 +200,12 @@ static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
 		return -EFAULT;
 	if (!fdtab_lookup(epfd))
 		r = epfd == fd ? -EINVAL : epoll_adopt(epfd);
-	if (r)
-		return r;
-	if (!op_begin_any(&ep, epfd))
+	if (r || !op_begin_any(&ep, epfd))
+		return (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, user_ev)); /* which says what is wrong first */
+	if (ep.f->kind != FILE_EPOLL || epfd == fd) {
+		op_end(&ep, 0);
 		return (int)kernel_result(libc_next.epoll_ctl(epfd, op, fd, user_ev));
-	if (ep.f->kind != FILE_EPOLL || epfd == fd)
-		return (int)op_end(&ep, -EINVAL);
+	}
 	ep.f->ep->kernel_fd = epfd;
 	ep.f->ep->kernel_slot = ep.t->slot;
 	f = fd_file(fd);
@@ -247,7 +256,7 @@ static int wait_kernel(struct ep_wait *w)
 	shard_lock(w->op.t);
 	w->op.f->ep->kernel_hot = n > 0;
 	w->kernel_due = false;
-	w->n_kernel = n > 0 ? n : 0;
+	w->n_kernel = n > 0 ? rouse_filter(w->user, n) : 0;
 	return n < 0 && n != -EINTR ? n : 0;
 }
 
@@ -358,7 +367,7 @@ static void sleep_undo(void *arg)
 static int wait_sleep(struct ep_wait *w)
 {
 	struct pollfd kfd = { .fd = w->epfd, .events = POLLIN };
-	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd };
+	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd, .kfds_key = file_handle(w->op.f) };
 	struct ep_sleep s = { w->op.t, w->op.f };
 	uint64_t handle = file_handle(w->op.f);
 	uint32_t seen;
@@ -441,41 +450,91 @@ static usec_t ms_timeout(int ms)
 	return ms < 0 ? USEC_NEVER : (usec_t)ms * 1000;
 }
 
+/* ---- epoll_wait() and its kind ---- */
+
+enum wait_form { FORM_WAIT, FORM_PWAIT, FORM_PWAIT2 };
+struct wait_call { /* as the program made it */
+	enum wait_form form;
+	int epfd, max, ms;
+	struct epoll_event *evs;
+	const struct timespec *ts; /* FORM_PWAIT2 */
+	const sigset_t *mask;
+};
+
+static int call_kernel(const struct wait_call *c)
+{
+	switch (c->form) {
+	case FORM_WAIT:
+		return (int)kernel_result(libc_next.epoll_wait(c->epfd, c->evs, c->max, c->ms));
+	case FORM_PWAIT:
+		return (int)kernel_result(libc_next.epoll_pwait(c->epfd, c->evs, c->max, c->ms, c->mask));
+	case FORM_PWAIT2:
+		break;
+	}
+	return (int)kernel_result(libc_next.epoll_pwait2(c->epfd, c->evs, c->max, c->ts, c->mask));
+}
+
+/* @spent_us: of the time-out, already */
+static int call_private(const struct wait_call *c, usec_t spent_us)
+{
+	usec_t us = ms_timeout(c->ms);
+
+	if (c->form == FORM_PWAIT2) {
+		int r = timespec_timeout(c->ts, &us);
+
+		if (r)
+			return r;
+	}
+	if (us != USEC_NEVER)
+		us = us > spent_us ? us - spent_us : 0;
+	return wait_any(c->epfd, c->evs, c->max, us, c->mask);
+}
+
+/*
+ * The kernel's own wait as long as the set has no member of ours. It may get one while a thread sleeps there (rouse.c); the
+ * time that is left is then waited on both sides.
+ */
+static int call_any(const struct wait_call *c)
+{
+	bool sleeps = c->form == FORM_PWAIT2 || c->ms != 0;
+	usec_t begun;
+	int r;
+
+	if (fdtab_lookup(c->epfd) || (sleeps && !rouse_begin(c->epfd)))
+		return call_private(c, 0);
+	if (!sleeps)
+		return call_kernel(c);
+	begun = c->ts || c->ms > 0 ? io_now() : 0;
+	r = call_kernel(c);
+	if (likely(!rouse_end(c->epfd)) || r < 0)
+		return r;
+	r = rouse_filter(c->evs, r);
+	return r ? r : call_private(c, begun ? io_now() - begun : 0);
+}
+
 EXPORT(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int timeout))
 {
+	const struct wait_call c = { FORM_WAIT, epfd, max, timeout, evs, NULL, NULL };
 	int saved = errno;
 
-	if (!fdtab_lookup(epfd))
-		return libc_next.epoll_wait(epfd, evs, max, timeout);
-	return (int)errno_result(wait_any(epfd, evs, max, ms_timeout(timeout), NULL), saved);
+	return (int)errno_result(call_any(&c), saved);
 }
 
 EXPORT(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int timeout, const sigset_t *mask))
 {
+	const struct wait_call c = { FORM_PWAIT, epfd, max, timeout, evs, NULL, mask };
 	int saved = errno;
 
-	if (!fdtab_lookup(epfd))
-		return libc_next.epoll_pwait(epfd, evs, max, timeout, mask);
-	return (int)errno_result(wait_any(epfd, evs, max, ms_timeout(timeout), mask), saved);
+	return (int)errno_result(call_any(&c), saved);
 }
 
 EXPORT(int, epoll_pwait2,
        (int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask))
 {
-	usec_t us = USEC_NEVER;
-	struct timespec ts;
+	const struct wait_call c = { FORM_PWAIT2, epfd, max, -1, evs, timeout, mask };
 	int saved = errno;
 
-	if (!fdtab_lookup(epfd))
-		return libc_next.epoll_pwait2(epfd, evs, max, timeout, mask);
-	if (timeout) {
-		if (user_copy(&ts, timeout, sizeof(ts)))
-			return (int)errno_result(-EFAULT, saved);
-		if (ts.tv_sec < 0 || ts.tv_nsec < 0 || ts.tv_nsec >= 1000000000)
-			return (int)errno_result(-EINVAL, saved);
-		us = SEC(ts.tv_sec) + ((usec_t)ts.tv_nsec + 999) / 1000;
-	}
-	return (int)errno_result(wait_any(epfd, evs, max, us, mask), saved);
+	return (int)errno_result(call_any(&c), saved);
 }
 
 EXPORT(int, epoll_create, (int size))

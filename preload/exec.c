@@ -7,8 +7,9 @@
  * the FD_CLOEXEC link to the keeper, the exec is done and the numbers with FD_CLOEXEC are dropped. If others are left open the
  * environment also says OWNSTACK_INHERIT=pid, and the new image joins at load instead of at its first socket.
  *
- * A program that cannot have us in it gets ends of socket pairs (pump.c). Which one that is shows in its file, or in that of the
- * interpreter that its first line names: it has the dynamic linker of this C library, and no more rights than we have.
+ * A program that cannot have us in it gets ends of socket pairs (export.c), and OWNSTACK_INHERIT=any: whoever of ours comes below
+ * it looks for such ends at load. Whether a program can be ours shows in its file, or in that of the interpreter that its first
+ * line names: it has the dynamic linker of this C library, and no more rights than we have.
  *
  * A failed exec comes back here and undoes all that. In a vfork child only the environment is ours to change, and it is built
  * on the stack: the memory is the parent's.
@@ -233,7 +234,7 @@ struct exec_try {
 	uint32_t slot; /* 0: nothing of ours is at stake */
 	char inherit[sizeof(OWN_ENV_INHERIT) + 12];
 	char *ret_inherit; /* NULL: no private number survives */
-	struct pump_try pump;
+	struct export_try export;
 };
 
 static void put_decimal(char *to, unsigned int n)
@@ -267,9 +268,10 @@ static void exec_begin(struct exec_try *x, int (*open_program)(int dir, const ch
 	x->slot = slot_self();
 	if (any_survives(x->slot)) {
 		if (!fd_can_be_ours(open_program(dir, name)))
-			pump_begin(&x->pump, false);
-		strcpy(x->inherit, OWN_ENV_INHERIT);
-		put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
+			export_begin(&x->export, false);
+		strcpy(x->inherit, x->export.n ? OWN_ENV_INHERIT OWN_ENV_ANY : OWN_ENV_INHERIT);
+		if (!x->export.n)
+			put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
 		x->ret_inherit = x->inherit;
 	}
 	gate_close();
@@ -281,7 +283,7 @@ static void exec_failed(struct exec_try *x)
 	if (!x->slot)
 		return;
 	host_exec_failed();
-	pump_undo(&x->pump);
+	export_undo(&x->export);
 	gate_open();
 }
 

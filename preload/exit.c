@@ -27,7 +27,7 @@ static void leave_for_good(bool drop)
 {
 	struct thr *t;
 
-	if (!host_joined() || !slot_self() || slot_is_vfork_child() || sandboxed())
+	if (sandboxed() || !host_joined() || !slot_self() || slot_is_vfork_child())
 		return;
 	t = thr_enter();
 	if (!t || thr_depth) { /* from inside a critical section: a fault of ours */

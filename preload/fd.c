@@ -66,11 +66,11 @@ static void file_put(struct file *f)
 	if (!t)
 		return;
 	shard_lock(t);
-	file_unref(t, f);
+	file_release(t, f);
 	thr_leave(t);
 }
 
-/* A reference for the time without the lock; NULL: @fd is not ours any more. */
+/* Held for the time without the lock, until file_put(); NULL: @fd is not ours any more. */
 static struct file *file_take(int fd)
 {
 	struct thr *t = thr_enter();
@@ -81,7 +81,25 @@ static struct file *file_take(int fd)
 	shard_lock(t);
 	f = fd_file(fd);
 	if (f)
-		file_ref(f);
+		file_hold(t, f);
+	shard_unlock(t);
+	return f;
+}
+
+/* The same, and the number is no longer ours. */
+static struct file *file_take_number(int fd)
+{
+	struct thr *t = thr_enter();
+	struct file *f;
+
+	if (!t)
+		return NULL;
+	shard_lock(t);
+	f = fdtab_clear(fd);
+	if (f) {
+		file_hold(t, f);
+		file_unref(t, f);
+	}
 	shard_unlock(t);
 	return f;
 }
@@ -89,7 +107,7 @@ static struct file *file_take(int fd)
 void fd_forget_slow(int fd)
 {
 	if (!slot_is_vfork_child())
-		file_put(fdtab_clear(fd));
+		file_put(file_take_number(fd));
 }
 
 /* ---- close ---- */
@@ -117,25 +135,28 @@ static bool must_linger(const struct file *f)
 	return f->kind == FILE_TCP && f->tcb && f->numbers == 0 && tcp_opts(f->tcb)->linger_on && tcp_opts(f->tcb)->linger_s > 0;
 }
 
-/* The entry is cleared and @f's reference is ours; the kernel's descriptor is closed here. */
+/* The entry is cleared and @f held; the kernel's descriptor is closed here. */
 static int fd_finish(int fd, struct file *f)
 {
-	int r = (int)kernel_result(libc_next.close(fd));
 	struct thr *t = thr_enter();
+	int r;
 
+	if (t && f->kind == FILE_EPOLL)
+		drive_kfds_forget(t, file_handle(f));
+	r = (int)kernel_result(libc_next.close(fd));
 	if (!t)
 		return r;
 	shard_lock(t);
 	if (unlikely(must_linger(f)))
 		linger(t, f);
-	file_unref(t, f);
+	file_release(t, f);
 	thr_leave(t);
 	return r;
 }
 
 int fd_close_private(int fd)
 {
-	struct file *f = fdtab_clear(fd);
+	struct file *f = file_take_number(fd);
 
 	if (!f)
 		return (int)kernel_result(libc_next.close(fd));
@@ -211,7 +232,7 @@ EXPORT(void, closefrom, (int low))
 
 /* ---- copies ---- */
 
-/* Number @to is a kernel copy of @fd, whose file is @f (referenced): give it the same meaning, and drop what it meant. */
+/* Number @to is a kernel copy of @fd, whose file is @f (held): give it the same meaning, and drop what it meant. */
 static int copy_entry(struct file *f, int to, bool cloexec)
 {
 	struct thr *t = thr_enter();
@@ -222,7 +243,7 @@ static int copy_entry(struct file *f, int to, bool cloexec)
 		return -ENOMEM;
 	shard_lock(t);
 	r = fd_install(t, to, f, flags);
-	file_unref(t, f);
+	file_release(t, f);
 	thr_leave(t);
 	return r;
 }
@@ -243,7 +264,7 @@ static int copied(int fd, int to, bool cloexec)
 		libc_next.close(to);
 		return r;
 	}
-	return to;
+	return stdio_follow(to);
 }
 
 EXPORT(int, dup, (int fd))
@@ -267,7 +288,7 @@ static int dup_onto(int fd, int to, int flags, bool is_dup3)
 	}
 	if (!f) {
 		if (fd_is_ours(to))
-			file_put(fdtab_clear(to));
+			file_put(file_take_number(to));
 		return r;
 	}
 	r = copy_entry(f, to, flags & O_CLOEXEC);
@@ -275,7 +296,7 @@ static int dup_onto(int fd, int to, int flags, bool is_dup3)
 		libc_next.close(to);
 		return r;
 	}
-	return to;
+	return stdio_follow(to);
 }
 
 EXPORT(int, dup2, (int fd, int to))
@@ -442,6 +463,9 @@ static int ioctl_tcp(struct file *f, unsigned long request, size_t *ret_value)
 	case SIOCOUTQNSD:
 		*ret_value = tcp_unsent_bytes(f->tcb);
 		return listens ? -EINVAL : 0;
+	case SIOCATMARK:
+		*ret_value = tcp_at_mark(f->tcb);
+		return 0;
 	default:
 		return 1;
 	}

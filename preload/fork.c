@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/join.h"
+#include "../host/sys.h"
 #include "own_env.h"
 #include "pump_priv.h"
 #include "signal_priv.h"
@@ -30,6 +31,7 @@ void fork_child(uint32_t slot)
 	gate_open(); /* a thread of the parent may have been about to end it */
 	signal_fork_child();
 	cancel_fork_child();
+	rouse_fork_child();
 	join_fork_child();
 	stdio_fork_child();
 	spawn_fork_child();
@@ -66,10 +68,18 @@ static pid_t fork_shared(pid_t (*do_fork)(void))
 	return pid;
 }
 
+/* Before there is a slot that tells: who was the last to call vfork(). Not inherited by what is a process of its own. */
+static pid_t vforked_from;
+
 static pid_t fork_by(pid_t (*do_fork)(void))
 {
-	if (!host_joined() || !slot_self() || slot_is_vfork_child() || sandboxed())
-		return do_fork();
+	if (sandboxed() || !host_joined() || !slot_self() || slot_is_vfork_child()) {
+		pid_t pid = do_fork();
+
+		if (pid == 0)
+			vforked_from = 0;
+		return pid;
+	}
 	return fork_shared(do_fork);
 }
 
@@ -83,8 +93,15 @@ EXPORT(pid_t, _Fork, (void))
 	return fork_by(libc_next._Fork);
 }
 
+bool vfork_in_unjoined_child(void)
+{
+	return vforked_from && vforked_from != sys_getpid();
+}
+
 bool vfork_is_fork(void)
 {
+	if (!host_joined())
+		vforked_from = sys_getpid();
 	return host_joined() && slot_self() && !slot_is_vfork_child() && atomic_load(&host->slot[slot_self()].n_entries);
 }
 

@@ -59,19 +59,24 @@ static void own_path_find(void)
 		own_env.library = info.dli_fname; /* the loader's own string, good for ever */
 }
 
-/* Return: this image took the place of one that had private sockets open. The program does not see the variable. */
-static bool env_inherit(void)
+enum inherit { INHERIT_NOTHING, INHERIT_TABLE, INHERIT_ENDS /* of socket pairs, from a program that is not ours */ };
+
+/* Did this image take the place of one that had private sockets open? The program does not see the variable. */
+static enum inherit env_inherit(void)
 {
 	const char *pid = getenv("OWNSTACK_INHERIT");
-	bool mine = pid && atol(pid) == (long)getpid();
+	enum inherit what = !pid ? INHERIT_NOTHING : !strcmp(pid, OWN_ENV_ANY) ? INHERIT_ENDS :
+			    atol(pid) == (long)getpid() ? INHERIT_TABLE : INHERIT_NOTHING;
 
 	if (pid)
 		unsetenv("OWNSTACK_INHERIT");
-	return mine;
+	return what;
 }
 
 __attribute__((constructor)) static void init(int argc, char **argv, char **envp)
 {
+	enum inherit inherit;
+
 	(void)argc;
 	(void)argv;
 	next_resolve();
@@ -81,8 +86,13 @@ __attribute__((constructor)) static void init(int argc, char **argv, char **envp
 	own_path_find();
 	exit_init();
 	join_state = JOIN_NOT_YET;
-	if (env_inherit())
-		own_join();
+	inherit = env_inherit();
+	if (!inherit || !own_join())
+		return;
+	if (inherit == INHERIT_ENDS)
+		export_take_back_all();
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		stdio_follow(fd);
 }
 
 /* One line, past stdio, which the program may have closed or filled. */

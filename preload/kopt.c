@@ -26,12 +26,23 @@
 #define O_TIMESTAMPNS_NEW    64
 #define O_SNDBUFFORCE	     32
 #define O_RCVBUFFORCE	     33
+#define O_MAX_PACING_RATE    47
 #define O_IP_LOCAL_PORT_RANGE 51
 #define O_IPV6_TRANSPARENT   75
 #define O_IPV6_FREEBIND	     78
 #define O_TCP_INQ	     36
 #define O_TCP_AO_REPAIR	     42
+#define O_TIMESTAMPING_OLD   37
+#define O_TIMESTAMPING_NEW   65
+#define TX_SOFTWARE	     (1u << 1) /* SOF_TIMESTAMPING_* */
+#define RX_SOFTWARE	     (1u << 3)
+#define REPORT_SOFTWARE	     (1u << 4)
+#define OPT_ID		     (1u << 7)
+#define TX_SCHED	     (1u << 8)
+#define TX_ACK		     (1u << 9)
+#define OPT_ID_TCP	     (1u << 16)
 #define BUF_MOST	     (INT32_MAX / 2)
+#define TFO_KEY_BYTES	     16
 
 /* ---- what was set before (shard lock) ---- */
 
@@ -78,6 +89,7 @@ int kopt_inherit(struct file *to, const struct file *from)
 		return -ENOBUFS;
 	to->stamp = from->stamp;
 	to->inq = from->inq;
+	to->stamping = from->stamping;
 	return 0;
 }
 
@@ -128,8 +140,40 @@ static void effect_buf(struct op *op, int value, bool snd)
 	tcp_opt_changed(own_stack(), op->f->tcb, snd ? TCP_OPT_SNDBUF : TCP_OPT_RCVBUF, op->t->now);
 }
 
-static void effect_socket(struct op *op, int name, int given)
+unsigned kopt_stamp_kinds(uint32_t flags)
 {
+	return (flags & TX_SOFTWARE ? 1u << TCP_STAMP_SND : 0) | (flags & TX_SCHED ? 1u << TCP_STAMP_SCHED : 0) |
+	       (flags & TX_ACK ? 1u << TCP_STAMP_ACK : 0);
+}
+
+static void effect_stamping(struct file *f, const struct kopt *k, uint32_t flags)
+{
+	unsigned s = kopt_stamp_kinds(flags) << STAMPING_TX_SHIFT;
+
+	s |= flags & RX_SOFTWARE ? STAMPING_RX : 0;
+	s |= flags & REPORT_SOFTWARE ? STAMPING_REPORT : 0;
+	s |= k->name == O_TIMESTAMPING_NEW ? STAMPING_NEW : 0;
+	f->stamping = (uint8_t)s;
+}
+
+/* An int, or a long where there is room for one. ~0 is no limit; 0 is none either, as Linux paces. */
+static void effect_pacing(struct op *op, const struct kopt *k)
+{
+	uint64_t rate = 0;
+
+	if (k->len >= sizeof(rate))
+		memcpy(&rate, k->val, sizeof(rate));
+	else
+		memcpy(&rate, k->val, sizeof(uint32_t));
+	if (k->len < sizeof(rate) && rate == UINT32_MAX)
+		rate = UINT64_MAX;
+	tcp_opts(op->f->tcb)->max_pacing_Bps = rate == UINT64_MAX ? 0 : rate;
+	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_PACING, op->t->now);
+}
+
+static void effect_socket(struct op *op, const struct kopt *k, int given)
+{
+	int name = k->name;
 	static const struct {
 		int name;
 		uint8_t stamp;
@@ -139,17 +183,22 @@ static void effect_socket(struct op *op, int name, int given)
 	for (size_t i = 0; i < sizeof(stamps) / sizeof(*stamps); i++)
 		if (stamps[i].name == name)
 			op->f->stamp = given ? stamps[i].stamp : STAMP_OFF;
+	if (name == O_TIMESTAMPING_OLD || name == O_TIMESTAMPING_NEW)
+		effect_stamping(op->f, k, (uint32_t)given);
+	if (name == O_MAX_PACING_RATE)
+		effect_pacing(op, k);
 	if (name == O_SNDBUFFORCE || name == O_RCVBUFFORCE)
 		effect_buf(op, given, name == O_SNDBUFFORCE);
 }
 
 /* @given: what the program set, @now: what is read afterwards. Shard lock held. */
-static void effect(struct op *op, int level, int name, int given, int now)
+static void effect(struct op *op, const struct kopt *k, int given, int now)
 {
+	int level = k->level, name = k->name;
 	struct tcp_opts *o = tcp_opts(op->f->tcb);
 
 	if (level == SOL_SOCKET)
-		effect_socket(op, name, given);
+		effect_socket(op, k, given);
 	else if ((level == IPPROTO_IP && name == IP_FREEBIND) || (level == IPPROTO_IPV6 && name == O_IPV6_FREEBIND))
 		o->freebind = (uint8_t)now;
 	else if ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == O_IPV6_TRANSPARENT))
@@ -174,11 +223,6 @@ static int state_refuses(const struct op *op, int level, int name)
 	if (level != IPPROTO_TCP || s == TCPS_CLOSED)
 		return 0;
 	switch (name) {
-	case TCP_FASTOPEN:
-	case TCP_FASTOPEN_NO_COOKIE:
-		return s == TCPS_LISTEN ? 0 : -EINVAL;
-	case TCP_FASTOPEN_CONNECT:
-		return -EINVAL;
 	case TCP_QUEUE_SEQ:
 		return -EPERM;
 	case O_TCP_AO_REPAIR:
@@ -186,6 +230,14 @@ static int state_refuses(const struct op *op, int level, int name)
 	default:
 		return 0;
 	}
+}
+
+void kopt_listens(struct file *f)
+{
+	const struct kopt *k = *kopt_find(f, IPPROTO_TCP, TCP_FASTOPEN_KEY);
+
+	if (k)
+		tcp_fastopen_keys(own_stack(), f->tcb, k->val, (int)(k->len / TFO_KEY_BYTES));
 }
 
 /* The kernel took the option, on @fd. Lock held at return. */
@@ -202,12 +254,42 @@ static int took(struct op *op, int fd, int level, int name, const void *val, soc
 	shard_lock(op->t);
 	if (!op->f->tcb || r)
 		return r;
-	effect(op, level, name, given, now);
-	return len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
+	effect(op, &k, given, now);
+	r = len <= sizeof(k.val) ? kopt_keep(op->f, &k) : 0;
+	if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+		kopt_listens(op->f);
+	return r;
+}
+
+static bool is_stamping(int level, int name)
+{
+	return level == SOL_SOCKET && (name == O_TIMESTAMPING_OLD || name == O_TIMESTAMPING_NEW);
+}
+
+/**
+ * stamp_key_strip() - numbers for time stamps (SOF_TIMESTAMPING_OPT_ID) are for connections, which a stand-in is not
+ * @buf:	what it is asked instead
+ *
+ * Return: the flags left out
+ */
+static uint32_t stamp_key_strip(const struct op *op, int level, int name, const void **val, socklen_t len, uint32_t buf[KOPT_BYTES / 4])
+{
+	enum tcp_state s = tcp_state(op->f->tcb);
+	uint32_t key;
+
+	if (!is_stamping(level, name) || s == TCPS_CLOSED || s == TCPS_LISTEN || len < sizeof(key) || len > KOPT_BYTES ||
+	    user_copy(buf, *val, len) || !(buf[0] & OPT_ID))
+		return 0;
+	key = buf[0] & (OPT_ID | OPT_ID_TCP);
+	buf[0] &= ~key;
+	*val = buf;
+	return key;
 }
 
 int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
 {
+	uint32_t buf[KOPT_BYTES / 4], key = stamp_key_strip(op, level, name, &val, len, buf);
+	bool keyed = op->f->stamping & STAMPING_KEYED;
 	int refused = state_refuses(op, level, name), fd = stand_in(op), r = fd;
 
 	if (fd >= 0)
@@ -218,6 +300,10 @@ int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
 		shard_lock(op->t);
 	else
 		r = took(op, fd, level, name, val, len);
+	if (r == 0 && key && !keyed)
+		r = tcp_stamp_keyed(own_stack(), op->f->tcb, key & OPT_ID_TCP);
+	if (r == 0 && key)
+		op->f->stamping |= STAMPING_KEYED;
 	op_end(op, 0);
 	if (fd >= 0)
 		libc_next.close(fd);
@@ -231,6 +317,19 @@ int kopt_note(struct op *op, int fd, int level, int name, const void *val, sockl
 	return took(op, fd, level, name, val, len);
 }
 
+/* Return: 0, -EFAULT */
+static int stamp_key_show(void *val, const socklen_t *len)
+{
+	uint32_t flags;
+
+	if (*len < sizeof(flags))
+		return 0;
+	if (user_copy(&flags, val, sizeof(flags)))
+		return -EFAULT;
+	flags |= OPT_ID;
+	return user_copy(val, &flags, sizeof(flags));
+}
+
 int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len)
 {
 	int refused = name == O_TCP_AO_REPAIR ? state_refuses(op, level, name) : 0, fd = stand_in(op), r = fd;
@@ -239,6 +338,8 @@ int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len)
 		r = (int)kernel_result(libc_next.getsockopt(fd, level, name, val, len));
 		libc_next.close(fd);
 	}
+	if (r == 0 && is_stamping(level, name) && op->f->stamping & STAMPING_KEYED)
+		r = stamp_key_show(val, len);
 	if (refused && r == -ENOPROTOOPT)
 		r = refused;
 	shard_lock(op->t);

@@ -70,7 +70,7 @@ static long next_missing(void)
 	return -1;
 }
 
-void next_resolve(void)
+BEFORE_SHADOW void next_resolve(void)
 {
 	void **row = (void **)&libc_next;
 

@@ -39,6 +39,13 @@ extern struct libc_next libc_next;
 #undef CALL
 #undef ALIAS
 
+/**
+ * BEFORE_SHADOW - a function that a sanitizer's own start calls, before the shadow of memory that checks would look at exists
+ *
+ * libasan asks for limits and sets them first of all. Only what that way touches: all else stays checked.
+ */
+#define BEFORE_SHADOW __attribute__((no_sanitize("address", "undefined")))
+
 /** next_resolve() - look all of them up; once, idempotent, any thread */
 void next_resolve(void);
 

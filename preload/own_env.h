@@ -5,7 +5,8 @@
 
 #include <stddef.h>
 
-#define OWN_ENV_INHERIT "OWNSTACK_INHERIT=" /* pid of a process that exec'ed with private sockets open */
+#define OWN_ENV_INHERIT "OWNSTACK_INHERIT=" /* pid of a process that exec'ed with private sockets open, or: */
+#define OWN_ENV_ANY	"any"		    /* whoever comes below: the sockets were exported (export.c) */
 
 struct own_env {
 	char **vars;	     /* OWNSTACK_*, NULL-terminated copies; NULL: there were none, we only pass through */

@@ -17,6 +17,7 @@
  */
 #include <stdlib.h>
 #include <sys/resource.h>
+#include "../host/passenger.h"
 #include "poll_priv.h"
 
 #define SET_ON_STACK 64
@@ -99,7 +100,7 @@ static int look_kernel(struct poll_set *s)
 
 	if (!s->n_kernel)
 		return 0;
-	n = (int)kernel_result(libc_next.poll(s->kernel, s->n, 0));
+	n = unlikely(passenger) ? passenger_poll(s->kernel, (unsigned)s->n, 0, NULL) : (int)kernel_result(libc_next.poll(s->kernel, s->n, 0));
 	if (n <= 0)
 		return n == -EINTR ? 0 : n;
 	for (nfds_t i = 0; i < s->n; i++) {

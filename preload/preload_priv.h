@@ -82,6 +82,14 @@ static inline int fd_forget(int fd)
 		fd_forget_slow(fd);
 	return fd;
 }
+/** stdio_follow() - @fd begins or ends to be ours: where it is stdin's, stdout's or stderr's, the stream goes with it. No lock held. */
+void stdio_follow_slow(int fd);
+static inline int stdio_follow(int fd)
+{
+	if (unlikely(fd >= 0 && fd <= 2))
+		stdio_follow_slow(fd);
+	return fd;
+}
 /** fd_close_private() - close(2) for a number of ours; both the entry and the kernel's descriptor */
 int fd_close_private(int fd);
 
@@ -127,6 +135,16 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
  */
 int file_wait(struct thr **t, struct file *f, uint32_t events, bool exclusive, usec_t deadline,
 	      const struct sig_scope *scope, bool restartable);
+
+/*
+ * spare_fd_keep() - Linux deals out accept()'s number before it sleeps, so that what others open meanwhile gets the next one
+ *
+ * No lock held. The number is given back where a handler or a cancellation ends the sleep. Return: 0, -EMFILE, -ENFILE
+ */
+int spare_fd_keep(void);
+/** spare_fd_take() - the number kept, or where there is none (any more) a new placeholder: as fd_placeholder() */
+int spare_fd_take(bool cloexec);
+void spare_fd_drop(void);
 
 /* ---- usercopy.c ---- */
 /** user_copy() - memcpy where one side is the program's memory and may fault: 0 or -EFAULT. With or without the lock. */

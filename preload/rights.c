@@ -2,9 +2,15 @@
 /*
  * rights.c - descriptors that are sent to another process (SCM_RIGHTS, I-25)
  *
- * A private number in a control message is replaced by a passport (host/passport.c), a kernel socket that is known by its
- * inode, and by a name that tells a process which has not joined yet that there is something to join for. Received, it
- * becomes a private number again. A socket that is still undecided has one of the kernel's under its number, which goes itself. A process outside the host gets a dead socket. recvmmsg() does not look.
+ * A private number in a control message is replaced by a passport, a kernel socket that is known by its inode, with a name that
+ * tells a process which has not joined yet that there is something to join for. Received, it becomes a private number again.
+ *
+ *   connection	the passport is the end of a pair whose other end the keeper has (export.c): a process outside the host, and one
+ *		that cannot be ours, is pumped
+ *   listener	a dead socket (host/passport.c): outside the host it is of no use
+ *   undecided	the kernel's socket under its number goes itself, as does that of a wildcard listener
+ *
+ * recvmmsg() does not look.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +21,7 @@
 #include "../host/passport.h"
 #include "../host/sys.h"
 #include "own_env.h"
+#include "pump_priv.h"
 #include "sock_priv.h"
 
 #define PASSPORT_WORD "/passport/"
@@ -29,13 +36,14 @@ static int *cmsg_fds(struct cmsghdr *c, size_t *ret_n)
 
 /* ---- sending ---- */
 
-static int passport_socket(uint64_t *ret_ino)
+/* Takes @fd. Return: the same with a name that says whose it is, negative errno */
+static int passport_named(int fd, uint64_t *ret_ino)
 {
 	static _Atomic uint32_t serial;
 	struct sockaddr_un sa;
 	char who[48];
 	struct stat st;
-	int fd = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+	int r;
 
 	if (fd < 0)
 		return fd;
@@ -60,7 +68,7 @@ static bool is_own_passport(const struct file *f)
 /* Return: a descriptor to send for @fd (@fd itself where that will do), -ENOENT: it is the kernel's, negative errno */
 static int passport_for(int fd, uint64_t *ret_ino)
 {
-	bool itself;
+	bool itself, pumped;
 	struct stat st;
 	struct op op;
 	int pass, r;
@@ -70,13 +78,18 @@ static int passport_for(int fd, uint64_t *ret_ino)
 	if (op.f->kind != FILE_TCP && op.f->kind != FILE_UNDECIDED)
 		return (int)op_end(&op, -ENOENT);
 	itself = is_own_passport(op.f);
+	pumped = !itself && tcp_state(op.f->tcb) != TCPS_LISTEN && tcp_state(op.f->tcb) != TCPS_CLOSED;
 	op_hold(&op);
 	shard_unlock(op.t);
-	pass = itself ? fd : passport_socket(ret_ino);
+	pass = itself ? fd : pumped ? export_pair(op.f, EXPORT_LATER) : -1;
+	if (!itself) {
+		pumped = pumped && pass >= 0; /* without a keeper: for processes of the host only */
+		pass = passport_named(pumped ? pass : sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), ret_ino);
+	}
 	if (itself && !sys_fstat(fd, &st))
 		*ret_ino = st.st_ino;
 	shard_lock(op.t);
-	r = pass < 0 ? pass : passport_issue(*ret_ino, op.f, slot_self());
+	r = pass < 0 ? pass : pumped ? 0 : passport_issue(*ret_ino, op.f, slot_self());
 	op_end(&op, 0);
 	if (r && pass >= 0 && !itself)
 		sys_close(pass);
@@ -189,7 +202,7 @@ static void arrived(int fd, bool cloexec)
 
 	fd_forget(fd);
 	what = what_arrived(fd, &ino);
-	if (what == ARRIVED_OTHER || !own_join())
+	if (what == ARRIVED_OTHER || !own_join() || export_take_back(fd, cloexec))
 		return;
 	if (what == ARRIVED_PASSPORT && host_placeholder_fd() >= 0)
 		libc_next.dup3(host_placeholder_fd(), fd, cloexec ? O_CLOEXEC : 0);
@@ -203,6 +216,7 @@ static void arrived(int fd, bool cloexec)
 		file_unref(t, f);
 	}
 	thr_leave(t);
+	stdio_follow(fd);
 }
 
 EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))

@@ -9,7 +9,9 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#include "pump_priv.h"
 #include "sock_priv.h"
 
 #define CELLS_PER_TURN 64
@@ -57,7 +59,7 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 
 	op_acted(op);
 	while (done < n) {
-		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+		if (done && tcp_error_pending(f->tcb))
 			break;
 		r = file_turn(op, in_fd, *pos, n - done);
 		if (r == 0)
@@ -88,8 +90,8 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 		return -EFAULT;
 	if (user_pos && pos < 0)
 		return -EINVAL;
-	if (fdtab_lookup(in_fd))
-		return -EINVAL;
+	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(user_pos ? SYS_preadv2 : SYS_readv))
+		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
 	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
 	if (n > MOVE_MAX_BYTES)
@@ -203,7 +205,7 @@ static ssize_t splice_loop(struct op *op, int pipe, size_t n, bool out, bool mor
 
 	op_acted(op);
 	while (done < n) {
-		if (done && (out ? tcp_poll(f->tcb) & TCP_EV_ERR : !tcp_readable_bytes(f->tcb)))
+		if (done && (out ? tcp_error_pending(f->tcb) : !tcp_readable_bytes(f->tcb)))
 			break; /* error and end are the next call's */
 		r = out ? pipe_to_socket_turn(op, pipe, n - done, more) : socket_to_pipe_turn(op, pipe, n - done, more);
 		if (r == 0)

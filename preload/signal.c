@@ -81,6 +81,7 @@ static bool is_fault(int sig)
 static void handler_run(int sig, siginfo_t *info, void *uctx, const struct sigaction *act)
 {
 	sig_self.ran++;
+	rouse_forget();
 	if (!(act->sa_flags & SA_RESTART))
 		sig_self.norestart++;
 	if (act->sa_flags & SA_SIGINFO)

@@ -30,4 +30,18 @@ void sig_run_deferred(void);
 void signal_fork_child(void);
 void cancel_fork_child(void);
 
+/* ---- rouse.c ---- */
+struct epoll_event;
+/** rouse_begin() - this thread is about to sleep in the kernel's epoll set @epfd. false: it has become ours meanwhile */
+bool rouse_begin(int epfd);
+/** rouse_end() - it came back; errno may change. true: the set has become ours meanwhile */
+bool rouse_end(int epfd);
+/** rouse_forget() - a handler runs: the sleep, if there was one, is over and may be left by longjmp */
+void rouse_forget(void);
+/** rouse_sleepers() - the set is in the table now: who sleeps in the kernel comes back */
+void rouse_sleepers(int epfd);
+/** rouse_filter() - takes the marker out of what the kernel reported. Return: events left */
+int rouse_filter(struct epoll_event *evs, int n);
+void rouse_fork_child(void);
+
 #endif

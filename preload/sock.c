@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "../host/join.h"
 #include "sock_priv.h"
 
 /* ---- operations ---- */
@@ -19,7 +20,8 @@ static bool op_enter(struct op *op, int fd)
 	op->t = thr_enter();
 	if (unlikely(!op->t))
 		return false;
-	op->held = op->looked = op->waited = false;
+	op->held = op->looked = op->waited = op->partial = false;
+	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
 	shard_lock(op->t);
 	op->f = fd_file(fd);
@@ -88,7 +90,14 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	op->waited = true;
 	if (!op_let_go(op))
 		return -EBADF; /* closed by another thread */
-	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0);
+	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
+}
+
+void op_moved(struct op *op)
+{
+	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
+		sig_scope_begin(&op->scope);
+	op->partial = true;
 }
 
 /* ---- socket ---- */
@@ -128,7 +137,7 @@ int sk_socket(int domain, int type, int protocol)
 	r = undecided_new(t, fd, domain == AF_INET ? 4 : 6, type, uid);
 	thr_leave(t);
 	if (!r)
-		return fd;
+		return stdio_follow(fd);
 	libc_next.close(fd);
 	return r;
 }
@@ -204,7 +213,7 @@ static int bind_undecided(struct op *op, int fd, union sockaddr_any *a, socklen_
 	return (int)op_end(op, r ? r : bind_private(op, &ep, allowed));
 }
 
-int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+static int bind_once(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union sockaddr_any a;
 	struct endpoint ep;
@@ -225,6 +234,14 @@ int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	return (int)op_end(&op, r ? r : bind_private(&op, &ep, allowed));
 }
 
+/* The port may be that of a process which was killed just now: ends are dropped by the keeper (slot.h) */
+int sk_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = bind_once(fd, addr, len);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? bind_once(fd, addr, len) : r;
+}
+
 /* ---- listen ---- */
 
 static int listen_undecided(struct op *op, int fd, int backlog)
@@ -236,6 +253,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 
 	if (r)
 		return r;
+	kopt_listens(f);
 	op_hold(op);
 	tcp_local(f->tcb, &local);
 	v6only = tcp_opts(f->tcb)->v6only;
@@ -252,7 +270,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	return r == -EAGAIN ? -EINVAL : r;
 }
 
-int sk_listen(int fd, int backlog)
+static int listen_once(int fd, int backlog)
 {
 	struct op op;
 	bool kernel_too;
@@ -265,11 +283,20 @@ int sk_listen(int fd, int backlog)
 	if (op.f->kind == FILE_UNDECIDED)
 		return (int)op_end(&op, listen_undecided(&op, fd, backlog));
 	r = tcp_listen(own_stack(), op.f->tcb, backlog, op.t->now);
+	if (!r)
+		kopt_listens(op.f);
 	kernel_too = op.f->kernel_listens;
 	op_end(&op, 0);
 	if (!r && kernel_too)
 		libc_next.listen(fd, backlog);
 	return r;
+}
+
+int sk_listen(int fd, int backlog)
+{
+	int r = listen_once(fd, backlog);
+
+	return r == -EADDRINUSE && host_joined() && slots_bury() ? listen_once(fd, backlog) : r;
 }
 
 /* ---- accept ---- */
@@ -290,7 +317,7 @@ static int accept_take(struct op *op, int flags, struct endpoint *ret_peer)
 
 	op_hold(op);
 	shard_unlock(op->t);
-	fd = fd_placeholder(flags & SOCK_CLOEXEC);
+	fd = spare_fd_take(flags & SOCK_CLOEXEC);
 	shard_lock(op->t);
 	if (fd < 0)
 		return fd;
@@ -325,6 +352,7 @@ static int accept_kernel(struct op *op, int fd, struct sockaddr *addr, socklen_t
 
 	op_hold(op);
 	shard_unlock(op->t);
+	spare_fd_drop();
 	r = fd_forget((int)kernel_result(libc_next.accept4(fd, addr, len, flags)));
 	shard_lock(op->t);
 	return r;
@@ -353,6 +381,18 @@ static void both_wait_undo(void *arg)
 	watch_pass_on(b->t);
 	both_wait_undo_locked(b);
 	thr_leave(b->t);
+}
+
+/* Lock dropped meanwhile, so that another look must follow. */
+static int accept_keep_number(struct op *op)
+{
+	int r;
+
+	op_hold(op);
+	shard_unlock(op->t);
+	r = spare_fd_keep();
+	shard_lock(op->t);
+	return r;
 }
 
 /* As op_wait(), on both sides at once. */
@@ -395,7 +435,7 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 	static _Atomic unsigned turn; /* the kernel's side is asked first once in a while, so that it is never starved */
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK, kernel_first = f->kernel_listens && turn++ % 32 == 0;
-	bool ask_kernel = f->kernel_listens;
+	bool ask_kernel = f->kernel_listens, kept = false;
 	int r;
 
 	for (;;) { /* whatever drops the lock is followed by another look at our side, before the sleep is prepared */
@@ -415,6 +455,14 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 			ask_kernel = kernel_first = false;
 			continue;
 		}
+		if (!nonblock && !kept) {
+			r = accept_keep_number(op);
+			if (r)
+				return r;
+			kept = true;
+			continue;
+		}
+		kept = false;
 		r = f->kernel_listens && !nonblock ? accept_wait_both(op, fd)
 						   : op_wait(op, EPOLLIN, true, nonblock, f->rcvtimeo_us);
 		if (r)
@@ -441,11 +489,12 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	r = accept_private(&op, fd, addr, len, flags, &ep, &by_kernel);
 	peer_len = addr_from_endpoint(family, &ep, &peer);
 	op_end(&op, 0);
+	spare_fd_drop();
 	if (r >= 0 && !by_kernel && addr && addr_to_user(&peer, peer_len, addr, len)) {
 		fd_close_private(r); /* as Linux: the connection is lost */
 		return -EFAULT;
 	}
-	return r;
+	return stdio_follow(r);
 }
 
 EXPORT(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))
@@ -495,8 +544,8 @@ static enum side connect_side(const struct op *op, const union sockaddr_any *a, 
 	return leak && *leak == '1' ? SIDE_KERNEL : SIDE_NOWHERE;
 }
 
-/* A port reserved by an earlier bind to the wildcard is now wanted in the kernel. */
-static int connect_kernel(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
+/* A port reserved by an earlier bind to the wildcard is now wanted in the kernel. Ends the operation. */
+static int leave_to_kernel(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
 {
 	struct endpoint local;
 	union sockaddr_any from;
@@ -514,7 +563,27 @@ static int connect_kernel(struct op *op, int fd, const union sockaddr_any *a, so
 	}
 	if (from_len && libc_next.bind(fd, &from.sa, from_len) < 0)
 		return -errno;
-	return (int)kernel_result(libc_next.connect(fd, &a->sa, len));
+	return 0;
+}
+
+int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t len)
+{
+	int r;
+
+	if (op->f->kind == FILE_TCP)
+		return 0;
+	switch (connect_side(op, a, len)) {
+	case SIDE_KERNEL:
+		r = leave_to_kernel(op, fd, a, len);
+		return r ? r : CONNECT_KERNELS;
+	case SIDE_NOWHERE:
+		return (int)op_end(op, -ENETUNREACH);
+	case SIDE_PRIVATE:
+		if (!decide_private(op, fd, false) || op->f->kind == FILE_TCP)
+			return 0;
+	}
+	op_end(op, 0);
+	return CONNECT_KERNELS;
 }
 
 static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t len)
@@ -539,7 +608,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 			return r == -EAGAIN ? -EINPROGRESS : r;
 		r = tcp_connect(st, f->tcb, &to, op->t->now);
 	}
-	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
+	if (r < 0 && r != -EISCONN && tcp_state(f->tcb) == TCPS_CLOSED) /* as good as new, as Linux does after a failure was told */
 		tcp_disconnect(st, f->tcb, op->t->now);
 	return r;
 }
@@ -555,20 +624,10 @@ int sk_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	r = op.f->kind == FILE_EPOLL ? -ENOTSOCK : addr_from_user(&a, addr, len);
 	if (r)
 		return (int)op_end(&op, r);
-	if (op.f->kind == FILE_UNDECIDED) {
-		switch (connect_side(&op, &a, len)) {
-		case SIDE_KERNEL:
-			return connect_kernel(&op, fd, &a, len);
-		case SIDE_NOWHERE:
-			return (int)op_end(&op, -ENETUNREACH);
-		case SIDE_PRIVATE:
-			if (decide_private(&op, fd, false) && op.f->kind != FILE_TCP) {
-				op_end(&op, 0);
-				return (int)kernel_result(libc_next.connect(fd, addr, len));
-			}
-		}
-	}
-	return (int)op_end(&op, connect_private(&op, &a, len));
+	r = connect_decide(&op, fd, &a, len);
+	if (r == CONNECT_KERNELS)
+		return (int)kernel_result(libc_next.connect(fd, addr, len));
+	return r ? r : (int)op_end(&op, connect_private(&op, &a, len));
 }
 
 /* ---- shutdown, names ---- */
@@ -637,5 +696,5 @@ int sk_sockatmark(int fd)
 
 	if (!op_begin(&op, fd))
 		return (int)kernel_result(libc_next.sockatmark(fd));
-	return (int)op_end(&op, 0); /* no urgent mark is ahead */
+	return (int)op_end(&op, tcp_at_mark(op.f->tcb));
 }

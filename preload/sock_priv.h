@@ -27,10 +27,14 @@ struct op {
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
 	bool waited;		/* deadline is set */
+	bool partial;		/* something was moved */
+	int msg_flags;		/* what recvmsg() tells of it: MSG_OOB, ... */
 };
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
 bool op_begin_any(struct op *op, int fd);
+/** op_moved() - octets were moved: any handler that runs from now on ends the call, with what was moved */
+void op_moved(struct op *op);
 void op_hold(struct op *op); /* keep f over an unlocked stretch */
 /** op_end() - gives back what was held, unlocks, sends. Return: @r, for tail calls */
 ssize_t op_end(struct op *op, ssize_t r);
@@ -92,8 +96,15 @@ void decide_kernel(struct op *op, int fd);
 /** decide_listen_loopback() - the kernel socket under @fd listens on loopback under the private port too. No lock held. */
 bool decide_listen_loopback(int fd, int family, bool v6only, uint16_t port, int backlog);
 
+/* ---- sock.c: connecting ---- */
+enum { CONNECT_KERNELS = 1 };
+/**
+ * connect_decide() - the side an address is on, for a socket that connects to it (connect(), MSG_FASTOPEN)
+ * Return: 0: private, the operation goes on; else it is over: CONNECT_KERNELS, negative errno
+ */
+int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t len);
+
 /* ---- xfer.c ---- */
-enum { FILE_BUSY_WANTED = 0x80000000u }; /* in recv_busy, send_busy: somebody waits for the copy to end */
 /** xfer_unlock()/xfer_relock() - a stretch of copying without the lock, handlers put off, f marked busy */
 void xfer_unlock(struct op *op, uint32_t *busy);
 void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);
@@ -110,15 +121,21 @@ int sockopt_apply(struct op *op, int level, int name, const void *val, socklen_t
 
 /* ---- cmsg.c: control data of recvmsg() ---- */
 enum { STAMP_OFF, STAMP_US, STAMP_NS, STAMP_US_NEW, STAMP_NS_NEW }; /* struct file: stamp */
+enum { /* struct file: stamping */
+	STAMPING_RX = 1, STAMPING_REPORT = 2, STAMPING_NEW = 4, STAMPING_KEYED = 8,
+	STAMPING_TX_SHIFT = 4, /* above: 1 << TCP_STAMP_* */
+};
 struct cmsg_due {
 	usec_t ago_us;		/* when the data came */
 	int inq;
-	uint8_t stamp, has_inq;
+	uint8_t stamp, has_inq, stamping;
 };
 /** cmsg_note() - what is to be told with a receive that gave @r. Lock held. */
 void cmsg_note(const struct op *op, ssize_t r, struct cmsg_due *ret);
 /** cmsg_give() - writes it to the program's buffer; length and flags of @m, which is ours, follow. -EFAULT. No lock held. */
 int cmsg_give(struct msghdr *m, const struct cmsg_due *due);
+/** cmsg_give_errq() - same for what recvmsg(MSG_ERRQUEUE) gives; @stamping of the file */
+int cmsg_give_errq(struct msghdr *m, const struct tcp_errq_view *e, int family, uint8_t stamping, usec_t now);
 
 /* ---- kopt.c: options that the stack has no use for, as the kernel has them ---- */
 /** kopt_set() - lock held at entry, ends the operation. 0 or what the kernel says */
@@ -126,6 +143,10 @@ int kopt_set(struct op *op, int level, int name, const void *val, socklen_t len)
 int kopt_get(struct op *op, int level, int name, void *val, socklen_t *len);
 /** kopt_note() - the kernel's own socket under @fd took it while undecided. Lock held at entry and return. */
 int kopt_note(struct op *op, int fd, int level, int name, const void *val, socklen_t len);
+/** kopt_stamp_kinds() - SOF_TIMESTAMPING_TX_* as 1 << TCP_STAMP_* */
+unsigned kopt_stamp_kinds(uint32_t flags);
+/** kopt_listens() - the socket begins to listen: what the stack must know then. Lock held. */
+void kopt_listens(struct file *f);
 /** kopt_inherit() - what an accepted connection has of its listener. Lock held. -ENOBUFS */
 int kopt_inherit(struct file *to, const struct file *from);
 

@@ -33,20 +33,17 @@
 #define BUF_LOCK_RCV	   2
 #define RCVBUF_MIN_BYTES   2304
 #define SNDBUF_MIN_BYTES   4608
-#define RMEM_MAX_BYTES	   (4u << 20) /* net.core.rmem_max, wmem_max of a private host, as Linux has them since 6.18 */
-#define RMEM_AUTO_MAX_BYTES (6 << 20) /* tcp_rmem[2] */
-#define LINGER2_DEFAULT_S  60
 #define LINGER2_MAX_S	   120
 #define VAL_MAX_BYTES	   512
 
 struct val { /* on its way from or to the program */
 	socklen_t len;	/* get: room; after: octets to give. set: octets given */
+	bool tell_len;	/* get: an error tells it too */
 	union {
 		int i;
 		uint64_t u64;
 		int64_t pair[2];
 		struct linger linger;
-		struct tcp_info info;
 		uint8_t b[VAL_MAX_BYTES];
 	};
 };
@@ -68,10 +65,11 @@ struct opt {
 #define absent NULL
 static opt_get get_rcvbuf, get_sndbuf, get_linger, get_rcvtimeo, get_sndtimeo, get_error, get_type, get_protocol, get_domain,
 	get_acceptconn, get_peername, get_port, get_zero, get_cookie, get_buf_lock, get_ttl, get_mtu, get_nothing, get_v6only, get_maxseg, get_linger2,
-	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp;
-static opt_set set_repair, set_ulp, set_md5sig, set_zerocopy, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
+	get_defer_accept, get_quickack, get_congestion, get_info, get_window_clamp, get_fastopen, get_fastopen_connect,
+	get_fastopen_no_cookie, get_syncnt, get_meminfo, get_saved_syn;
+static opt_set set_repair, set_ulp, set_md5sig, set_rcvbuf, set_sndbuf, set_rcvlowat, set_linger, set_rcvtimeo, set_sndtimeo, set_buf_lock, set_ttl, set_v6only,
 	set_maxseg, set_linger2, set_defer_accept, set_quickack, set_congestion,
-	set_window_clamp;
+	set_window_clamp, set_fastopen, set_fastopen_connect, set_fastopen_no_cookie, set_syncnt;
 
 static const struct opt opts[] = {
 #define OPT(level, name, access, kind, field, lowest, highest, unset, effect, source)                                     \
@@ -245,7 +243,7 @@ int sk_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 	r = o->kind == FN ? o->get(&op, &v) : row_get(o, &op, &v);
 	op_end(&op, 0);
 	if (r)
-		return r;
+		return v.tell_len && user_copy(len, &v.len, sizeof(v.len)) ? -EFAULT : r;
 	val_narrow(&v, level, room);
 	return user_copy(len, &v.len, sizeof(v.len)) || user_copy(val, v.b, v.len) ? -EFAULT : 0;
 }
@@ -275,10 +273,11 @@ static int get_nothing(struct op *op, struct val *v)
 /* Asked for n, the kernel takes 2n: the program means payload, the kernel counts its own overhead. */
 static int set_buf(struct op *op, const struct val *v, uint32_t *ret_bytes, uint8_t *ret_locked, uint32_t least, enum tcp_opt_id id)
 {
+	uint32_t most = id == TCP_OPT_RCVBUF ? stack_ctl(own_stack())->rmem_max : stack_ctl(own_stack())->wmem_max;
 	uint32_t n = (uint32_t)v->i; /* negative: more than the most, as Linux reads it */
 
-	if (n > RMEM_MAX_BYTES)
-		n = RMEM_MAX_BYTES;
+	if (n > most)
+		n = most;
 	*ret_bytes = n * 2 < least ? least : n * 2;
 	*ret_locked = 1;
 	tcp_opt_changed(own_stack(), op->f->tcb, id, op->t->now);
@@ -330,9 +329,11 @@ static int set_buf_lock(struct op *op, const struct val *v)
 static int set_rcvlowat(struct op *op, const struct val *v)
 {
 	struct tcp_opts *o = tcp_opts(op->f->tcb);
-	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : RMEM_AUTO_MAX_BYTES / 2;
+	int most = o->rcvbuf_locked ? (int)(o->rcvbuf_bytes / 2) : (int)stack_ctl(own_stack())->tcp_rmem[2] / 2;
 
 	o->rcvlowat_bytes = v->i < 0 || v->i > most ? most : v->i ? v->i : 1;
+	if (!o->rcvbuf_locked && o->rcvlowat_bytes > (int)(o->rcvbuf_bytes / 2)) /* it must fit the window */
+		o->rcvbuf_bytes = 2 * (uint32_t)o->rcvlowat_bytes;
 	tcp_opt_changed(own_stack(), op->f->tcb, TCP_OPT_RCVBUF, op->t->now);
 	return 0;
 }
@@ -478,13 +479,6 @@ static int set_md5sig(struct op *op, const struct val *v)
 	return v->len < sizeof(struct tcp_md5sig) ? -EINVAL : -ENOPROTOOPT;
 }
 
-/* Notifications of what was sent are not built: a program that is told so copies, which is what happens here anyway. */
-static int set_zerocopy(struct op *op, const struct val *v)
-{
-	(void)op;
-	return v->i < 0 || v->i > 1 ? -EINVAL : v->i ? -EOPNOTSUPP : 0;
-}
-
 static int get_cookie(struct op *op, struct val *v)
 {
 	uint64_t cookie = file_handle(op->f);
@@ -498,7 +492,7 @@ static int get_ttl(struct op *op, struct val *v)
 {
 	uint8_t ttl = tcp_opts(op->f->tcb)->ttl;
 
-	return give_int(v, ttl ? ttl : 64);
+	return give_int(v, ttl ? ttl : stack_ctl(own_stack())->ip_default_ttl);
 }
 
 static int set_ttl(struct op *op, const struct val *v)
@@ -573,7 +567,7 @@ static int get_linger2(struct op *op, struct val *v)
 {
 	int s = tcp_opts(op->f->tcb)->linger2_s;
 
-	return give_int(v, s < 0 ? -1 : s ? s : LINGER2_DEFAULT_S);
+	return give_int(v, s < 0 ? -1 : s ? s : (int)stack_ctl(own_stack())->tcp_fin_timeout_s);
 }
 
 static int set_linger2(struct op *op, const struct val *v)
@@ -615,6 +609,100 @@ static int set_quickack(struct op *op, const struct val *v)
 	return 0;
 }
 
+static int get_syncnt(struct op *op, struct val *v)
+{
+	int n = tcp_opts(op->f->tcb)->syncnt;
+
+	return give_int(v, n ? n : (int)stack_ctl(own_stack())->tcp_syn_retries);
+}
+
+static int set_syncnt(struct op *op, const struct val *v)
+{
+	if (v->i < 1 || v->i > 127)
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->syncnt = v->i;
+	return 0;
+}
+
+static int get_meminfo(struct op *op, struct val *v)
+{
+	const struct tcp_opts *o = tcp_opts(op->f->tcb);
+	struct tcp_info_view t;
+
+	tcp_info(own_stack(), op->f->tcb, &t);
+	return give(v, (uint32_t[9]){ t.rcv_mem_bytes, o->rcvbuf_bytes, 0, o->sndbuf_bytes, 0, t.snd_mem_bytes }, 9 * sizeof(uint32_t));
+}
+
+/* Read once; asked with too little room it says how much there is. */
+static int get_saved_syn(struct op *op, struct val *v)
+{
+	size_t len;
+	const void *syn = tcp_saved_syn(op->f->tcb, &len);
+
+	if (v->len < len) {
+		v->len = (socklen_t)len;
+		v->tell_len = true;
+		return -EINVAL;
+	}
+	v->len = (socklen_t)len;
+	if (syn)
+		memcpy(v->b, syn, len < sizeof(v->b) ? len : sizeof(v->b));
+	tcp_saved_syn_free(own_stack(), op->f->tcb);
+	return 0;
+}
+
+/* ---- Fast Open ---- */
+
+static bool is_idle(const struct op *op)
+{
+	return tcp_state(op->f->tcb) == TCPS_CLOSED || tcp_state(op->f->tcb) == TCPS_LISTEN;
+}
+
+static int get_fastopen(struct op *op, struct val *v)
+{
+	return give_int(v, (int)tcp_opts(op->f->tcb)->fastopen_qlen);
+}
+
+static int set_fastopen(struct op *op, const struct val *v)
+{
+	uint32_t most = stack_ctl(own_stack())->somaxconn;
+
+	if (v->i < 0 || !is_idle(op))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_qlen = (uint32_t)v->i < most ? (uint32_t)v->i : most;
+	return 0;
+}
+
+static int get_fastopen_connect(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->fastopen_connect);
+}
+
+static int set_fastopen_connect(struct op *op, const struct val *v)
+{
+	if (v->i < 0 || v->i > 1)
+		return -EINVAL;
+	if (!(stack_ctl(own_stack())->tcp_fastopen & TFO_CLIENT))
+		return -EOPNOTSUPP;
+	if (tcp_state(op->f->tcb) != TCPS_CLOSED)
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_connect = (uint8_t)v->i;
+	return 0;
+}
+
+static int get_fastopen_no_cookie(struct op *op, struct val *v)
+{
+	return give_int(v, tcp_opts(op->f->tcb)->fastopen_no_cookie);
+}
+
+static int set_fastopen_no_cookie(struct op *op, const struct val *v)
+{
+	if (v->i < 0 || v->i > 1 || !is_idle(op))
+		return -EINVAL;
+	tcp_opts(op->f->tcb)->fastopen_no_cookie = (uint8_t)v->i;
+	return 0;
+}
+
 #define CC_NAME_MAX 16
 
 static int get_congestion(struct op *op, struct val *v)
@@ -646,13 +734,27 @@ static uint32_t ms_since(usec_t now, uint64_t event)
 	return event && event < now ? (uint32_t)((now - event) / 1000) : 0;
 }
 
+/* struct tcp_info ends with tcpi_snd_wnd in the headers of Linux 6.1; what follows up to 6.18 */
+#define TCP_INFO_61_BYTES 232
+_Static_assert(offsetof(struct tcp_info, tcpi_snd_wnd) == TCP_INFO_61_BYTES - 4, "linux/tcp.h has grown in the middle");
+struct tcp_info_more {
+	uint32_t rcv_wnd, rehash;
+	uint16_t total_rto, total_rto_recoveries;
+	uint32_t total_rto_time, received_ce, delivered_e1_bytes, delivered_e0_bytes, delivered_ce_bytes, received_e1_bytes,
+		received_e0_bytes, received_ce_bytes;
+	uint16_t accecn_fail_mode, accecn_opt_seen;
+};
+
 static int get_info(struct op *op, struct val *v)
 {
 	struct tcp_info_view t;
 	struct tcp_info i = { 0 };
+	struct tcp_info_more more = { 0 };
+	uint8_t all[TCP_INFO_61_BYTES + sizeof(more)];
 	usec_t now = op->t->now;
 
 	tcp_info(own_stack(), op->f->tcb, &t);
+	tcp_info_times(op->f->tcb, now, &t);
 	i.tcpi_state = t.state;
 	i.tcpi_ca_state = t.ca_state;
 	i.tcpi_retransmits = t.retransmits;
@@ -680,6 +782,7 @@ static int get_info(struct op *op, struct val *v)
 	i.tcpi_snd_cwnd = t.snd_cwnd;
 	i.tcpi_advmss = t.advmss;
 	i.tcpi_reordering = t.reordering;
+	i.tcpi_rcv_rtt = t.rcv_rtt_us;
 	i.tcpi_rcv_space = t.rcv_space;
 	i.tcpi_total_retrans = t.total_retrans;
 	i.tcpi_bytes_acked = t.bytes_acked;
@@ -696,9 +799,17 @@ static int get_info(struct op *op, struct val *v)
 	i.tcpi_reord_seen = t.reord_seen;
 	i.tcpi_rcv_ooopack = t.rcv_ooopack;
 	i.tcpi_snd_wnd = t.snd_wnd;
-	if (t.state == TCPS_LISTEN) { /* Linux shows the accept queue in these two */
-		i.tcpi_unacked = t.backlog;
-		i.tcpi_sacked = t.backlog_max;
-	}
-	return give(v, &i, sizeof(i));
+	i.tcpi_pacing_rate = t.pacing_rate;
+	i.tcpi_max_pacing_rate = t.max_pacing_rate;
+	i.tcpi_delivery_rate = t.delivery_rate;
+	i.tcpi_delivery_rate_app_limited = t.delivery_rate_app_limited & 1;
+	i.tcpi_fastopen_client_fail = t.fastopen_client_fail & 3;
+	i.tcpi_busy_time = t.busy_us;
+	i.tcpi_rwnd_limited = t.rwnd_limited_us;
+	i.tcpi_sndbuf_limited = t.sndbuf_limited_us;
+	i.tcpi_delivered = t.delivered;
+	more.rcv_wnd = t.rcv_wnd;
+	memcpy(all, &i, TCP_INFO_61_BYTES);
+	memcpy(all + TCP_INFO_61_BYTES, &more, sizeof(more));
+	return give(v, all, sizeof(all));
 }

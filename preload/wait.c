@@ -14,7 +14,11 @@
  * marks the thread in our list of threads that ever slept here, and moves its wake word; own_wait() undoes the registrations
  * and is a cancellation point then. The list is only walked by pthread_cancel().
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "../host/join.h"
 #include "signal_priv.h"
 
 struct cancel_node { /* one per thread, thread-local */
@@ -22,6 +26,7 @@ struct cancel_node { /* one per thread, thread-local */
 	pthread_t thread;
 	_Atomic(struct io_waker *) waker; /* while it sleeps */
 	_Atomic bool cancelled;
+	int spare_fd; /* + 1; 0: none */
 };
 static _Thread_local struct cancel_node cancel_self;
 static struct cancel_node *cancel_list;
@@ -64,8 +69,12 @@ static void cancel_enlist(void)
 	pthread_setspecific(cancel_key, n);
 }
 
+/* Another thread may have been changing the list at the fork: what is linked forwards is whole at any time. */
 void cancel_fork_child(void)
 {
+	for (struct cancel_node *n = cancel_list; n; n = n->next)
+		if (n->spare_fd && n != &cancel_self)
+			libc_next.close(n->spare_fd - 1);
 	pthread_mutex_init(&cancel_lock, NULL);
 	cancel_list = NULL;
 	cancel_self.prev = NULL;
@@ -91,6 +100,51 @@ EXPORT(int, pthread_cancel, (pthread_t thread))
 	}
 	pthread_mutex_unlock(&cancel_lock);
 	return 0;
+}
+
+/* ---- a number kept while accept() sleeps ---- */
+
+/* Still what was made here? Other threads may have closed the number, or had it dealt out anew. */
+static bool spare_fd_holds(int fd)
+{
+	struct stat is, want;
+
+	return !fdtab_lookup(fd) && fstat(fd, &is) == 0 && fstat(host_placeholder_fd(), &want) == 0 && is.st_ino == want.st_ino &&
+	       is.st_dev == want.st_dev;
+}
+
+int spare_fd_keep(void)
+{
+	int fd;
+
+	if (cancel_self.spare_fd)
+		return 0;
+	fd = fd_placeholder(true);
+	if (fd < 0)
+		return fd;
+	cancel_self.spare_fd = fd + 1;
+	return 0;
+}
+
+int spare_fd_take(bool cloexec)
+{
+	int fd = cancel_self.spare_fd - 1;
+
+	cancel_self.spare_fd = 0;
+	if (fd < 0 || !spare_fd_holds(fd))
+		return fd_placeholder(cloexec);
+	if (!cloexec)
+		libc_next.fcntl(fd, F_SETFD, 0);
+	return fd;
+}
+
+void spare_fd_drop(void)
+{
+	int fd = cancel_self.spare_fd - 1;
+
+	cancel_self.spare_fd = 0;
+	if (fd >= 0 && spare_fd_holds(fd))
+		libc_next.close(fd);
 }
 
 /* ---- signals of one call ---- */
@@ -142,8 +196,10 @@ int own_wait(struct thr *t, uint32_t seen, struct drive_wait *w, const struct si
 	}
 	thr_defer();
 	r = sleep_deferred(t, seen, w, scope, restartable);
-	if ((sig_self.deferred.sig || atomic_load(&cancel_self.cancelled)) && cleanup)
+	if ((sig_self.deferred.sig || atomic_load(&cancel_self.cancelled)) && cleanup) {
 		cleanup(arg);
+		spare_fd_drop();
+	}
 	thr_undefer();
 	if (atomic_exchange(&cancel_self.cancelled, false)) {
 		pthread_testcancel();

@@ -16,6 +16,8 @@
  */
 #include <limits.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include "pump_priv.h"
 #include "sock_priv.h"
 
 #define CELLS_PER_TURN 64 /* 1 MiB of the largest cells */
@@ -30,6 +32,14 @@ struct uio {
 	size_t left;
 };
 
+/* access_ok(): the whole of it must lie below the kernel, before anything is looked at */
+static bool user_range_ok(const void *buf, size_t n)
+{
+	uintptr_t end = (uintptr_t)buf + n;
+
+	return likely(end >= n && end <= 0x7ffffffff000);
+}
+
 static struct uio uio_one(const void *buf, size_t n)
 {
 	if (n > MOVE_MAX_BYTES)
@@ -41,6 +51,7 @@ static struct uio uio_one(const void *buf, size_t n)
 static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 {
 	size_t total = 0;
+	bool ok = true;
 	struct iovec v;
 
 	if (n > IOV_MAX)
@@ -50,10 +61,13 @@ static int uio_many(struct uio *u, const struct iovec *iov, size_t n)
 			return -EFAULT;
 		if ((ssize_t)v.iov_len < 0)
 			return -EINVAL;
+		ok &= n == 1 || user_range_ok(v.iov_base, v.iov_len);
 		total += v.iov_len;
 		if (total > MOVE_MAX_BYTES)
 			total = MOVE_MAX_BYTES;
 	}
+	if (!ok)
+		return -EFAULT;
 	*u = (struct uio){ .next = iov, .n_next = (int)n, .left = total };
 	return 0;
 }
@@ -181,11 +195,27 @@ static bool recv_more_waits(const struct op *op, int flags, size_t done)
 	return tcp_readable_bytes(op->f->tcb) > (flags & MSG_PEEK ? done : 0);
 }
 
+/* The urgent octet, as Linux's tcp_recv_urg(): never waits. */
+static ssize_t recv_oob(struct op *op, struct uio *u, int flags)
+{
+	uint8_t octet;
+	int r = tcp_recv_oob(own_stack(), op->f->tcb, flags & MSG_PEEK, &octet);
+
+	if (r <= 0)
+		return r;
+	op->msg_flags |= MSG_OOB;
+	if (!u->left) {
+		op->msg_flags |= MSG_TRUNC;
+		return 0;
+	}
+	return flags & MSG_TRUNC || !uio_move(u, &octet, 1, MOVE_TO_USER) ? 1 : -EFAULT;
+}
+
 /**
  * sock_recv() - as Linux's tcp_recvmsg()
  *
  * Waits until SO_RCVLOWAT octets (MSG_WAITALL: all) were moved; what is there beyond is taken along. An error or the end of
- * the stream after the first octet is left for the next call.
+ * the stream after the first octet is left for the next call. The mark of urgent data ends a call that got something.
  */
 static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 {
@@ -193,24 +223,32 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, waitall = flags & MSG_WAITALL;
 	size_t want = u->left, done = 0, low = (size_t)tcp_opts(f->tcb)->rcvlowat_bytes;
 	size_t target = waitall || low > want ? want : low;
+	struct tcp_errq_view told;
 	ssize_t r;
 
-	if (flags & MSG_OOB)
-		return -EINVAL; /* no urgent data waits */
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return tcp_errq_take(own_stack(), f->tcb, &told) ? 0 : -EAGAIN;
+	if (flags & MSG_OOB)
+		return tcp_state(f->tcb) == TCPS_LISTEN ? -ENOTCONN : recv_oob(op, u, flags);
 	for (;;) {
+		if (done && tcp_mark_after(f->tcb, flags & MSG_PEEK ? done : 0))
+			return (ssize_t)done;
 		if (done && !recv_more_waits(op, flags, done)) {
-			if (done >= target || nonblock || tcp_poll(f->tcb) & (TCP_EV_ERR | TCP_EV_RDHUP | TCP_EV_HUP))
+			if (done >= target || nonblock || tcp_error_pending(f->tcb) ||
+			    tcp_poll(f->tcb) & (TCP_EV_RDHUP | TCP_EV_HUP))
 				return (ssize_t)done;
 			r = -EAGAIN;
 		} else {
 			r = recv_turn(op, u, flags, flags & MSG_PEEK ? done : 0);
-			if (r > 0)
+			if (r > 0) {
 				done += (size_t)r;
+				op_moved(op);
+			}
 			if (r == 0)
 				op_acted(op);
-			if (r == 0 || u->left == 0)
+			if (r == -EAGAIN && !(flags & MSG_PEEK))
+				tcp_mark_pass(own_stack(), f->tcb);
+			if (r == 0 || (u->left == 0 && want))
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
 			if (r > 0)
 				continue;
@@ -219,6 +257,8 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
 		else if (r == -EAGAIN)
 			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (!want && op->waited && r < 0 && r != -EBADF) /* Linux waits once for 0 octets, and is content with whatever ended the wait */
+			return 0;
 		if (r < 0)
 			return done ? (ssize_t)done : r;
 	}
@@ -236,8 +276,8 @@ ssize_t sk_read(int fd, void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.read(fd, buf, n));
-	if (!n)
-		return op_end(&op, 0);
+	if (!n || !user_range_ok(buf, n))
+		return op_end(&op, n ? -EFAULT : 0);
 	return sock_recv_uio(&op, &u, 0);
 }
 
@@ -317,6 +357,25 @@ static int name_check(const struct msghdr *m, bool send)
 	return send && n ? user_copy(&name, m->msg_name, n < sizeof(name) ? n : sizeof(name)) : 0;
 }
 
+/* What is apart from the stream: no payload, only control data. The file's lock is held; ends the operation. */
+static ssize_t recvmsg_errq(struct op *op, struct msghdr *user, struct msghdr *m)
+{
+	uint8_t stamping = op->f->stamping;
+	int family = op->f->family;
+	usec_t now = op->t->now;
+	struct tcp_errq_view e;
+	bool any = tcp_errq_take(own_stack(), op->f->tcb, &e);
+
+	op_end(op, 0);
+	if (!any)
+		return -EAGAIN;
+	if (m->msg_name)
+		m->msg_namelen = 0;
+	if (cmsg_give_errq(m, &e, family, stamping, now))
+		return -EFAULT;
+	return user_copy(user, m, sizeof(*m)) ? -EFAULT : 0;
+}
+
 /* One message; the call's own copy of *@msg is in @m and goes back with the lengths of name and control set. */
 static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kernel)
 {
@@ -333,6 +392,8 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 	*ret_kernel = !op_begin(&op, fd);
 	if (*ret_kernel)
 		return 0;
+	if (!r && flags & MSG_ERRQUEUE)
+		return recvmsg_errq(&op, msg, &m);
 	if (!r)
 		r = sock_recv(&op, &u, flags);
 	cmsg_note(&op, r, &due);
@@ -341,7 +402,7 @@ static ssize_t recvmsg_one(int fd, struct msghdr *msg, int flags, bool *ret_kern
 		return r;
 	if (m.msg_name)
 		m.msg_namelen = 0;
-	m.msg_flags = flags & MSG_CMSG_CLOEXEC;
+	m.msg_flags = (flags & MSG_CMSG_CLOEXEC) | op.msg_flags;
 	if (cmsg_give(&m, &due))
 		return -EFAULT;
 	return user_copy(msg, &m, sizeof(m)) ? -EFAULT : r;
@@ -431,20 +492,85 @@ static ssize_t send_turn(struct op *op, struct uio *u, int flags)
 	return r;
 }
 
-/* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. */
-static ssize_t sock_send(struct op *op, struct uio *u, int flags)
+/* The SYN was made: a blocking call waits for the answer, whatever went with it. Return: 0: connected, negative errno */
+static int fastopen_wait(struct op *op, bool nonblock)
+{
+	static const struct endpoint as_before;
+	struct file *f = op->f;
+	int r;
+
+	if (nonblock)
+		return -EINPROGRESS;
+	while ((r = tcp_connect(own_stack(), f->tcb, &as_before, op->t->now)) == -EALREADY) {
+		r = op_wait(op, EPOLLOUT, false, false, f->sndtimeo_us);
+		if (r)
+			return r == -EAGAIN ? -EINPROGRESS : r;
+	}
+	if (r < 0 && tcp_state(f->tcb) == TCPS_CLOSED) /* as connect() has it: it may be tried again */
+		tcp_disconnect(own_stack(), f->tcb, op->t->now);
+	return r;
+}
+
+/**
+ * send_fastopen() - MSG_FASTOPEN, or the first data after TCP_FASTOPEN_CONNECT: Linux's tcp_sendmsg_fastopen()
+ * @to:		NULL: no address was given
+ *
+ * With a cookie the SYN takes as much along as it can. Without one it asks for one, and nothing is moved.
+ *
+ * Return: octets that went with the SYN, more may follow where the socket may wait; negative errno
+ */
+static ssize_t send_fastopen(struct op *op, struct uio *u, int flags, const struct endpoint *to, bool nonblock)
+{
+	struct stack *st = own_stack();
+	struct tcb *tcb = op->f->tcb;
+	size_t left = u->left, room;
+	ssize_t done = 0;
+	int r;
+
+	if (flags & MSG_FASTOPEN && !(stack_ctl(st)->tcp_fastopen & TFO_CLIENT))
+		return -EOPNOTSUPP;
+	if (!tcp_syn_waits(tcb)) {
+		if (!to && tcp_state(tcb) == TCPS_CLOSED)
+			return -EINVAL;
+		r = tcp_connect_data(st, tcb, to ? to : &(struct endpoint){ .port = 0 }, op->t->now);
+		if (r && r != -EINPROGRESS && (r != -EALREADY || nonblock))
+			return r;
+	}
+	if (tcp_syn_waits(tcb)) {
+		room = tcp_syn_room(st, tcb);
+		u->left = left < room ? left : room;
+		done = send_turn(op, u, flags);
+		if (done < 0)
+			done = 0; /* as Linux: the SYN goes without, and what was wrong is found again */
+		u->left = left - (size_t)done;
+	}
+	r = fastopen_wait(op, nonblock);
+	if (r < 0 && tcp_state(tcb) == TCPS_CLOSED)
+		return r; /* refused: nothing was sent */
+	return done || r == -EISCONN ? done : r;
+}
+
+/* As Linux's tcp_sendmsg(): blocking, it comes back when all is queued. @to: of MSG_FASTOPEN, or NULL */
+static ssize_t send_all(struct op *op, struct uio *u, int flags, const struct endpoint *to)
 {
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, empty = u->left == 0;
 	ssize_t r, done = 0;
 
 	op_acted(op); /* an answer: what the flush rule waits for */
+	if (unlikely(flags & MSG_FASTOPEN || tcp_syn_waits(f->tcb))) {
+		done = send_fastopen(op, u, flags, to, nonblock);
+		if (done < 0 || (done && (nonblock || !u->left)))
+			return done;
+	}
 	for (;;) {
-		if (done && tcp_poll(f->tcb) & TCP_EV_ERR)
+		if (done && tcp_error_pending(f->tcb))
 			return done; /* the next call takes it */
 		r = send_turn(op, u, flags);
-		if (r > 0)
+		if (r > 0) {
 			done += r;
+			op_moved(op);
+		}
 		if (r >= 0 && !u->left)
 			return done;
 		if (empty && r == -EAGAIN)
@@ -460,6 +586,29 @@ static ssize_t sock_send(struct op *op, struct uio *u, int flags)
 	}
 }
 
+#define STAMP_KINDS_FILE UINT32_MAX
+/* @kinds: time stamps that this send asks for, 1 << TCP_STAMP_*; STAMP_KINDS_FILE: as the socket does */
+static ssize_t sock_send_to(struct op *op, struct uio *u, int flags, const struct endpoint *to, unsigned kinds)
+{
+	ssize_t r = send_all(op, u, flags, to);
+	struct file *f = op->f;
+
+	if (r <= 0)
+		return r;
+	if (flags & MSG_ZEROCOPY && tcp_opts(f->tcb)->zerocopy)
+		tcp_zerocopy_done(own_stack(), f->tcb);
+	if (kinds == STAMP_KINDS_FILE)
+		kinds = f->stamping >> STAMPING_TX_SHIFT;
+	if (unlikely(kinds))
+		tcp_stamp_sends(own_stack(), f->tcb, kinds, f->stamping & STAMPING_KEYED, op->t->now);
+	return r;
+}
+
+static ssize_t sock_send(struct op *op, struct uio *u, int flags)
+{
+	return sock_send_to(op, u, flags, NULL, STAMP_KINDS_FILE);
+}
+
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
 {
 	if (done)
@@ -467,7 +616,7 @@ ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags)
 	if (r == -ENOTCONN)
 		r = -EPIPE; /* what Linux gives for a stream socket that was never connected */
 	op_end(op, 0);
-	if (r == -EPIPE && !(flags & MSG_NOSIGNAL))
+	if (r == -EPIPE && !(flags & MSG_NOSIGNAL) && SANDBOX_MAY(SYS_tgkill))
 		raise(SIGPIPE);
 	return r;
 }
@@ -484,6 +633,8 @@ ssize_t sk_write(int fd, const void *buf, size_t n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.write(fd, buf, n));
+	if (!user_range_ok(buf, n))
+		return op_end(&op, -EFAULT);
 	return sock_send_uio(&op, &u, 0);
 }
 
@@ -495,7 +646,9 @@ ssize_t sk_writev(int fd, const struct iovec *iov, int n)
 
 	if (!op_begin(&op, fd))
 		return kernel_result(libc_next.writev(fd, iov, n));
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, 0);
+	if (r || !u.left) /* unlike write(), Linux does not ask the socket about nothing */
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, 0);
 }
 
 ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
@@ -508,7 +661,9 @@ ssize_t sk_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags
 		return kernel_result(libc_next.pwritev2(fd, iov, n, off, flags));
 	if (msg_flags < 0)
 		r = msg_flags;
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, msg_flags);
+	if (r || !u.left)
+		return op_end(&op, r);
+	return sock_send_uio(&op, &u, msg_flags);
 }
 
 ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
@@ -516,51 +671,108 @@ ssize_t sk_send(int fd, const void *buf, size_t n, int flags)
 	return sk_sendto(fd, buf, n, flags, NULL, 0);
 }
 
-/* MSG_FASTOPEN connects first (without a cookie, which is what Linux does at a first contact). An address is ignored else. */
+/**
+ * fastopen_begin() - as op_begin(), where MSG_FASTOPEN may decide which side the socket is on
+ * @a, @len:	address given, @len 0: none
+ * @ret_to:	where to, in *@ret_ep; NULL: nowhere
+ *
+ * Return: 0: the operation goes on, CONNECT_KERNELS, negative errno: it is over
+ */
+static int fastopen_begin(struct op *op, int fd, const union sockaddr_any *a, socklen_t len, struct endpoint *ret_ep,
+			  const struct endpoint **ret_to)
+{
+	int r;
+
+	*ret_to = NULL;
+	if (!op_begin_any(op, fd))
+		return CONNECT_KERNELS;
+	if (op->f->kind == FILE_EPOLL || (op->f->kind == FILE_UNDECIDED && !len)) {
+		op_end(op, 0);
+		return CONNECT_KERNELS; /* which says what is wrong */
+	}
+	if (len && a->sa.sa_family == AF_UNSPEC)
+		return (int)op_end(op, -EOPNOTSUPP);
+	r = connect_decide(op, fd, a, len);
+	if (r || !len)
+		return r;
+	r = addr_to_endpoint(op->f->family, a, len, ret_ep);
+	if (r && tcp_state(op->f->tcb) == TCPS_CLOSED)
+		return (int)op_end(op, r);
+	*ret_to = ret_ep;
+	return 0;
+}
+
+/* An address means something with MSG_FASTOPEN, and is ignored else. */
 ssize_t sk_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	struct uio u = uio_one(buf, n);
-	union sockaddr_any ignored;
+	const struct endpoint *to = NULL;
+	union sockaddr_any a;
+	struct endpoint ep;
 	struct op op;
-	int bad;
+	int bad = addr ? addr_from_user(&a, addr, len) : 0, r = 0;
 
-	if (flags & MSG_FASTOPEN && addr) {
-		int r = sk_connect(fd, addr, len);
-
-		if (r < 0)
-			return r;
-		flags &= ~MSG_FASTOPEN;
-	}
-	if (!op_begin(&op, fd))
+	if (flags & MSG_FASTOPEN && !bad)
+		r = fastopen_begin(&op, fd, &a, addr ? len : 0, &ep, &to);
+	else if (!op_begin(&op, fd))
+		r = CONNECT_KERNELS;
+	if (r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendto(fd, buf, n, flags, addr, len));
-	bad = addr ? addr_from_user(&ignored, addr, len) : 0;
+	if (r)
+		return r;
 	if (bad)
 		return op_end(&op, bad);
-	return sock_send_uio(&op, &u, flags);
+	return xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, STAMP_KINDS_FILE), flags);
 }
 
-/* Rights and credentials are for AF_UNIX, and let pass on every other socket. */
-static bool control_is_known(int type)
+#define O_TIMESTAMPING_NEW 65
+#define TX_RECORD_MASK	   (1u << 0 | 1u << 1 | 1u << 8 | 1u << 9 | 1u << 18) /* SOF_TIMESTAMPING_TX_* */
+
+/* One control message of the socket level. Return: 0, -EINVAL, -EFAULT */
+static int control_take(const struct cmsghdr *c, const uint8_t *data, unsigned *ret_kinds)
 {
-	return type == SO_MARK || type == SO_PRIORITY || type == SO_TIMESTAMPING || type == SCM_RIGHTS || type == SCM_CREDENTIALS;
+	uint32_t flags;
+
+	switch (c->cmsg_type) {
+	case SCM_RIGHTS: /* these two are for AF_UNIX, and let pass on every other socket */
+	case SCM_CREDENTIALS:
+	case SO_PRIORITY:
+	case SO_MARK: /* no effect */
+		return 0;
+	case SO_TIMESTAMPING:
+	case O_TIMESTAMPING_NEW:
+		if (c->cmsg_len != CMSG_LEN(sizeof(flags)))
+			return -EINVAL;
+		if (user_copy(&flags, data, sizeof(flags)))
+			return -EFAULT;
+		if (flags & ~TX_RECORD_MASK)
+			return -EINVAL;
+		*ret_kinds = kopt_stamp_kinds(flags);
+		return 0;
+	default:
+		return -EINVAL;
+	}
 }
 
-/* Control messages that Linux takes on TCP set marks and time stamps, which mean nothing here; others are refused. */
-static int control_check(const struct msghdr *m)
+/* Control messages that Linux takes on TCP set marks and ask for time stamps; others are refused. */
+static int control_check(const struct msghdr *m, unsigned *ret_kinds)
 {
 	size_t off = 0;
+	int r;
 
 	if (m->msg_controllen > INT_MAX)
 		return -ENOBUFS;
 	while (off + sizeof(struct cmsghdr) <= m->msg_controllen) {
+		const uint8_t *at = (uint8_t *)m->msg_control + off;
 		struct cmsghdr c;
 
-		if (user_copy(&c, (uint8_t *)m->msg_control + off, sizeof(c)))
+		if (user_copy(&c, at, sizeof(c)))
 			return -EFAULT;
 		if (c.cmsg_len < sizeof(c) || c.cmsg_len > m->msg_controllen - off)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && !control_is_known(c.cmsg_type))
-			return -EINVAL;
+		r = c.cmsg_level == SOL_SOCKET ? control_take(&c, at + CMSG_LEN(0), ret_kinds) : 0;
+		if (r)
+			return r;
 		off += CMSG_ALIGN(c.cmsg_len);
 	}
 	return 0;
@@ -568,7 +780,12 @@ static int control_check(const struct msghdr *m)
 
 ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+	const struct endpoint *to = NULL;
+	union sockaddr_any a;
+	struct endpoint ep;
 	struct msghdr m;
+	bool kernel = false;
+	unsigned kinds = STAMP_KINDS_FILE;
 	struct uio u;
 	struct op op;
 	int r = user_copy(&m, msg, sizeof(m));
@@ -578,16 +795,21 @@ ssize_t sk_sendmsg(int fd, const struct msghdr *msg, int flags)
 	if (!r)
 		r = m.msg_iovlen > IOV_MAX ? -EMSGSIZE : uio_many(&u, m.msg_iov, m.msg_iovlen);
 	if (!r)
-		r = control_check(&m);
-	if (!r && flags & MSG_FASTOPEN && m.msg_name) {
-		r = sk_connect(fd, m.msg_name, m.msg_namelen);
+		r = control_check(&m, &kinds);
+	if (!r && flags & MSG_FASTOPEN) {
+		socklen_t len = m.msg_name ? m.msg_namelen : 0;
+
+		r = addr_from_user(&a, m.msg_name, len < sizeof(a) ? len : sizeof(a));
+		if (!r)
+			r = fastopen_begin(&op, fd, &a, len, &ep, &to);
 		if (r < 0)
 			return r;
-		flags &= ~MSG_FASTOPEN;
+	} else {
+		kernel = !op_begin(&op, fd);
 	}
-	if (!op_begin(&op, fd))
+	if (kernel || r == CONNECT_KERNELS)
 		return kernel_result(libc_next.sendmsg(fd, msg, flags));
-	return r ? op_end(&op, r) : sock_send_uio(&op, &u, flags);
+	return r ? op_end(&op, r) : xfer_send_end(&op, 0, sock_send_to(&op, &u, flags, to, kinds), flags);
 }
 
 int sk_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)

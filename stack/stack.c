@@ -32,7 +32,7 @@ const char *const stack_drop_texts[DROP_N] = {
 void stack_sysctl_default(struct stack_sysctl *ctl)
 {
 	*ctl = (struct stack_sysctl){
-		.tcp_rmem = { KIB(4), KIB(128), MIB(6) },
+		.tcp_rmem = { KIB(4), KIB(128), MIB(32) },
 		.tcp_wmem = { KIB(4), KIB(16), MIB(4) },
 		.tcp_syn_retries = 6,
 		.tcp_synack_retries = 5,
@@ -52,7 +52,9 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_timewait_us = SEC(60),
 		.ip_local_port_range = { 32768, 60999 },
 		.ip_default_ttl = 64,
-		.tcp_fastopen = 1,
+		.rmem_max = MIB(4),
+		.wmem_max = MIB(4),
+		.tcp_fastopen = TFO_CLIENT,
 		.tcp_mtu_probing = 1, /* Linux: 0 */
 		.tcp_syncookies = 1,
 		.tcp_sack = 1,
@@ -64,6 +66,11 @@ void stack_sysctl_default(struct stack_sysctl *ctl)
 		.tcp_congestion = 0, /* the first of the table: CUBIC */
 		.mem_limit_bytes = 0, /* half of the region */
 	};
+}
+
+const struct stack_sysctl *stack_ctl(const struct stack *st)
+{
+	return &st->ctl;
 }
 
 /* One key for each use, so that what one of them lets out says nothing about another. */
@@ -331,6 +338,16 @@ static void pbufs_repair(struct stack *st, uint16_t dead_owner)
 	}
 	st->out = st->out_last = NULL;
 	st->loop = st->loop_last = NULL;
+}
+
+void stack_usage(const struct stack *st, struct stack_usage *ret_usage)
+{
+	struct stack_usage u = { .tcbs = st->tcbs.in_use,	    .requests = st->requests.in_use,
+				 .timewaits = st->timewaits.in_use, .frames = st->pools.pbufs.in_use };
+
+	for (int k = 0; k < CELL_CLASSES; k++)
+		u.cells += st->pools.cells[k].in_use;
+	*ret_usage = u;
 }
 
 void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)

@@ -27,8 +27,9 @@ struct stack_sysctl {
 	uint32_t tcp_keepalive_time_s, tcp_keepalive_intvl_s, tcp_keepalive_probes;
 	uint32_t tcp_challenge_ack_limit, tcp_init_cwnd;
 	uint32_t tcp_timewait_us;		/* 60 s */
+	uint32_t rmem_max, wmem_max;		/* what SO_RCVBUF and SO_SNDBUF may ask for, before doubling */
+	uint32_t tcp_fastopen;			/* TFO_* */
 	uint16_t ip_local_port_range[2];
-	uint8_t tcp_fastopen;			/* 1: as client, 2: as server, 3: both */
 	uint8_t tcp_mtu_probing;		/* 1: a path that swallows large packets is found out (RFC 4821) */
 	uint8_t tcp_syncookies;			/* 0: of too many half-open requests the oldest goes; 1: cookies then; 2: always */
 	uint8_t ip_default_ttl, tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_congestion; /* cc index */
@@ -36,6 +37,14 @@ struct stack_sysctl {
 	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */
 	uint8_t tcp_slow_start_after_idle;
 	uint64_t mem_limit_bytes;		/* cells of all sockets together */
+};
+/* tcp_fastopen, Linux's bits */
+enum {
+	TFO_CLIENT = 1,
+	TFO_SERVER = 2,			/* listeners with TCP_FASTOPEN */
+	TFO_CLIENT_NO_COOKIE = 4,	/* data goes with the SYN, cookie or none */
+	TFO_SERVER_NO_COOKIE = 0x200,	/* and is taken */
+	TFO_SERVER_ALL = 0x400,		/* listeners that never asked for it */
 };
 void stack_sysctl_default(struct stack_sysctl *ctl);
 
@@ -48,6 +57,9 @@ struct stack_config {
 
 /** stack_init() - gives a stack inside @cfg->region, NULL where the region is too small. @now: current time */
 struct stack *stack_init(const struct stack_config *cfg, usec_t now);
+
+/** stack_ctl() - the settings in force */
+const struct stack_sysctl *stack_ctl(const struct stack *st);
 
 /* ---- the wire ---- */
 void stack_input(struct stack *st, const struct frame *f, usec_t now);	/* borrows */
@@ -86,6 +98,12 @@ bool stack_has_route(const struct stack *st, struct ipaddr dst);	/* ours, on-lin
 int stack_source_for(const struct stack *st, struct ipaddr dst, struct ipaddr *ret_src);
 /** stack_addr_next() - rows in turn for display: *cursor from 0; false at the end */
 bool stack_addr_next(const struct stack *st, uint32_t *cursor, struct ipaddr *ret_addr, uint8_t *ret_prefix_len);
+
+/* ---- objects in use: what must be as before once everybody has gone ---- */
+struct stack_usage {
+	uint32_t tcbs, requests, timewaits, frames, cells;
+};
+void stack_usage(const struct stack *st, struct stack_usage *ret_usage);
 
 /* ---- counters: rows of counters.def, one uint64_t each ---- */
 enum stack_counter {

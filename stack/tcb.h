@@ -82,6 +82,12 @@ enum tcp_ecn_flags {
 	ECN_REDUCED = 1u << 3,	/* for a mark, not for a loss: cwnd stays until snd_una reaches cwr_end */
 };
 
+/* Fast Open: data of the SYN was taken; as tcp_info shows them, why it was not */
+enum { TFO_SYN_DATA = 0x10, TFO_FAIL = 0x03, TFO_FAIL_COOKIE = 1, TFO_FAIL_NOT_ACKED = 2, TFO_FAIL_SYN_LOST = 3 };
+
+/* Linux's tcp_chrono: busy sending, and then the most outward of what held it up */
+enum tcp_chrono { TCP_CHRONO_IDLE, TCP_CHRONO_BUSY, TCP_CHRONO_RWND, TCP_CHRONO_SNDBUF };
+
 /* Tail loss probe that is not answered yet: new data, or the last segment once more */
 enum { TLP_NONE, TLP_NEW, TLP_REXMT };
 /* F-RTO: not at work; since the time-out; new data leaves in place of retransmissions */
@@ -109,6 +115,7 @@ struct tcb_listen {
 	uint32_t n_acc, n_reqs, backlog_conns;
 	uint32_t n_tfo;		/* children in SYN_RECEIVED */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
+	struct cell *tfo_keys;	/* of its own, NULL: the host's */
 };
 
 struct tcb {
@@ -147,6 +154,8 @@ struct tcb {
 	struct ip_path path;
 	uint32_t error;		/* sk_err, positive errno */
 	uint32_t soft_error;
+	struct cell *errq;	/* tcp_errq.c; NULL: nothing was asked for */
+	struct cell *saved_syn;	/* TCP_SAVE_SYN: headers of the SYN, until they are read */
 	uint64_t parent;	/* slab handle of the listener while TF_ACCEPTQ */
 	struct tcb *acc_next;
 
@@ -170,6 +179,7 @@ struct tcb {
 	uint32_t reo_round_end, tlp_end;
 	uint32_t undo_una, undo_bytes;	/* sent again since undo_una, no D-SACK for it; UNDO_NONE_SENT */
 	uint8_t n_sack_recent, probes, ecn;
+	uint8_t tfo;		/* TFO_SYN_DATA, and why a client got none (Linux's TFO_*) */
 	uint32_t cc[TCP_CC_WORDS];	/* private to the congestion control */
 	struct cell *cc_cell;	/* what does not fit there (BBR), NULL: none */
 	uint32_t cwnd_used;	/* most in flight since cwnd_at_ms, while the program was what limited us */
@@ -188,6 +198,8 @@ struct tcb {
 	uint32_t fin_seq;
 	uint32_t rcv_up;	/* the urgent octet, while urg_data is not 0 */
 	uint16_t urg_data;	/* TCP_URG_*, and the octet in the lowest eight bits */
+	uint8_t chrono;		/* TCP_CHRONO_*: what there is to send waits for */
+	uint8_t rate_app_limited;
 
 	/* ---- sending ---- */
 	struct cell *snd_rsv;	/* cells given by tcp_send_begin(), not committed yet */
@@ -206,6 +218,9 @@ struct tcb {
 	/* ---- counted for tcp_info ---- */
 	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
 	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, reord_seen, rcv_ooopack;
+	uint32_t chrono_at, chrono_sum[3];	/* since when, and what was before; 1,024 us */
+	uint32_t rate_seq, rate_una, rate_at_us;	/* delivery rate: the sample ends when rate_seq is acknowledged */
+	uint32_t rate_bytes, rate_us;	/* the last one */
 };
 
 /* Handshake of a listener: what SYN and SYN-ACK said, until the third segment comes */
@@ -223,6 +238,7 @@ struct tcp_req {
 	uint8_t snd_wind_shift, rcv_wind_shift, flags; /* flags: TF_TS | TF_SACK | TF_WSCALE */
 	uint8_t timeouts, acked, tos, ecn, tfo; /* tfo: the SYN-ACK brings a cookie */
 	struct tcp_req *prev, *next;	/* of the listener, oldest first */
+	struct cell *saved_syn;
 };
 
 /* 2 MSL after an active close */

@@ -34,6 +34,7 @@ const char *tcp_state_name(enum tcp_state s); /* as ss prints it: "ESTAB", "SYN-
 enum {
 	TCP_EV_IN = 0x001, TCP_EV_PRI = 0x002, TCP_EV_OUT = 0x004, TCP_EV_ERR = 0x008, TCP_EV_HUP = 0x010,
 	TCP_EV_RDNORM = 0x040, TCP_EV_RDBAND = 0x080, TCP_EV_WRNORM = 0x100, TCP_EV_WRBAND = 0x200, TCP_EV_RDHUP = 0x2000,
+	TCP_EV_URG = 0x10000,	/* not poll's: urgent data is announced, SIGURG is due */
 };
 
 /* Options of a socket. Plain fields; after changing one call tcp_opt_changed(). Accepted sockets inherit all of it. */
@@ -42,11 +43,12 @@ struct tcp_opts {
 	uint8_t rcvbuf_locked, sndbuf_locked;	/* set by the program: no auto-tuning */
 	uint8_t reuseaddr, reuseport, keepalive, linger_on, nodelay, cork;
 	uint8_t quickack, v6only, freebind, transparent, oobinline, timestamp_on, tos, ttl; /* ttl 0: default */
+	uint8_t zerocopy, save_syn;		/* SO_ZEROCOPY; TCP_SAVE_SYN: 1 from the IP header on, 2 with Ethernet's */
 	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
-	uint8_t fastopen_connect;		/* TCP_FASTOPEN_CONNECT */
+	uint8_t fastopen_connect, fastopen_no_cookie; /* TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */
@@ -76,6 +78,12 @@ int tcp_connect(struct stack *st, struct tcb *tcb, const struct endpoint *to, us
  * tcp_connect(): -EINPROGRESS, the SYN asks for a cookie
  */
 int tcp_connect_data(struct stack *st, struct tcb *tcb, const struct endpoint *to, usec_t now);
+/** tcp_syn_waits() - the SYN leaves with the next tcp_send_commit(), which may be of nothing */
+bool tcp_syn_waits(const struct tcb *tcb);
+/** tcp_syn_room() - octets of payload that go with it */
+size_t tcp_syn_room(const struct stack *st, const struct tcb *tcb);
+/** tcp_fastopen_keys() - a listener's own keys for cookies, @n 1 or 2 of 16 octets: the second is good, too, but not given out. -ENOBUFS */
+int tcp_fastopen_keys(struct stack *st, struct tcb *listener, const uint8_t *keys, int n);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);
@@ -100,20 +108,51 @@ void tcp_send_commit(struct stack *st, struct tcb *tcb, size_t n, unsigned flags
 ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *tcb, size_t skip, size_t want, struct iovec *iov, int max, int *ret_n);
 void tcp_recv_done(struct stack *st, struct tcb *tcb, size_t consumed, usec_t now);
 /**
+ * tcp_unread() - octets that were read and not used go back to the front of what is to be read
+ * Return: 0, -ENOMEM (then none did), -EBUSY
+ */
+int tcp_unread(struct stack *st, struct tcb *tcb, const void *data, size_t n);
+/**
  * tcp_recv_oob() - the urgent octet, recv(MSG_OOB)
  * Return: 1, 0: end of stream, -EINVAL: none, read already or SO_OOBINLINE, -EAGAIN: announced only, -ENOTCONN
  */
 int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octet);
 /** tcp_at_mark() - SIOCATMARK. A read that has got something stops here; the next one goes on behind the mark. */
 bool tcp_at_mark(const struct tcb *tcb);
+/** tcp_mark_after() - is the mark @skip octets ahead: who read, or peeked at, that many stops here */
+bool tcp_mark_after(const struct tcb *tcb, size_t skip);
+/** tcp_mark_pass() - a read found nothing but the urgent octet, which it leaves out: it is behind the mark now */
+void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
+
+/* ---- told apart from the stream (tcp_errq.c): recvmsg(MSG_ERRQUEUE) ---- */
+/* as linux/errqueue.h has them: SO_EE_ORIGIN_*, SO_EE_CODE_ZEROCOPY_COPIED, SCM_TSTAMP_* */
+enum { TCP_ERRQ_TIMESTAMPING = 4, TCP_ERRQ_ZEROCOPY = 5, TCP_ERRQ_COPIED = 1 };
+enum { TCP_STAMP_SND = 0, TCP_STAMP_SCHED = 1, TCP_STAMP_ACK = 2 };
+struct tcp_errq_view {
+	usec_t at;		/* time stamps */
+	uint32_t info, data;	/* zero copy: first and last number; time stamps: TCP_STAMP_*, number of the octet */
+	uint8_t origin, code;
+};
+bool tcp_errq_ready(const struct tcb *tcb); /* TCP_EV_ERR holds then */
+bool tcp_errq_take(struct stack *st, struct tcb *tcb, struct tcp_errq_view *ret);
+/** tcp_zerocopy_done() - a send with MSG_ZEROCOPY got its octets in: they are copied, so it is done with the program's memory */
+void tcp_zerocopy_done(struct stack *st, struct tcb *tcb);
+/** tcp_stamp_sends() - what was sent so far ends a send whose last octet gets time stamps: @kinds 1 << TCP_STAMP_* */
+void tcp_stamp_sends(struct stack *st, struct tcb *tcb, unsigned kinds, bool keyed, usec_t now);
+/** tcp_stamp_keyed() - SOF_TIMESTAMPING_OPT_ID: octets are numbered from here. -ENOBUFS */
+int tcp_stamp_keyed(struct stack *st, struct tcb *tcb, bool from_write_seq);
 
 /* ---- looking ---- */
 uint32_t tcp_poll(const struct tcb *tcb);		/* TCP_EV_* bits that hold now, as Linux's tcp_poll() */
 enum tcp_state tcp_state(const struct tcb *tcb);
+bool tcp_error_pending(const struct tcb *tcb);		/* unlike TCP_EV_ERR, which other things set as well */
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
+/** tcp_saved_syn() - the headers that a listener kept with TCP_SAVE_SYN; NULL: none */
+const void *tcp_saved_syn(const struct tcb *tcb, size_t *ret_len);
+void tcp_saved_syn_free(struct stack *st, struct tcb *tcb);
 int tcp_peer(const struct tcb *tcb, struct endpoint *ret_ep);	/* -ENOTCONN */
 size_t tcp_readable_bytes(const struct tcb *tcb);	/* SIOCINQ */
 size_t tcp_unacked_bytes(const struct tcb *tcb);	/* SIOCOUTQ */
@@ -130,10 +169,17 @@ struct tcp_info_view { /* what TCP_INFO and `ss -i` show; names as in linux/tcp.
 	uint32_t backlog, backlog_max; /* listeners: accept queue */
 	uint64_t pacing_rate, max_pacing_rate, delivery_rate; /* octets in a second; no pacing: UINT64_MAX, as Linux */
 	uint32_t delivered;	/* segments */
-	uint8_t delivery_rate_app_limited;
+	uint8_t delivery_rate_app_limited, fastopen_client_fail;
+	uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
+	uint32_t rcv_mem_bytes, snd_mem_bytes, rcv_rtt_us;
+	uint8_t timer;		/* TCP_TIMER_*, as ss shows it */
+	uint64_t timer_at;	/* usec_t */
 	char cc[16];
 };
+enum { TCP_TIMER_NONE, TCP_TIMER_ON, TCP_TIMER_KEEPALIVE, TCP_TIMER_TIMEWAIT, TCP_TIMER_PERSIST };
 void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_view *ret_info);
+/** tcp_info_times() - adds busy_us and its parts, up to @now */
+void tcp_info_times(const struct tcb *tcb, usec_t now, struct tcp_info_view *info);
 
 /** tcp_next() - every live socket in turn for `ss`: *cursor from 0. No lock: what it shows may be torn, never unsafe. */
 struct tcb *tcp_next(const struct stack *st, uint32_t *cursor);

@@ -5,7 +5,7 @@
  * Theory of operation
  *
  * A cookie proves that a client has received something at its address before: the server's hash of both addresses under
- * a key of its own. A client asks for one in an ordinary handshake and keeps it with the destination (dst.c).
+ * a key of its own (the host's, or the listener's by TCP_FASTOPEN_KEY). A client asks for one in an ordinary handshake and keeps it with the destination (dst.c).
  *
  * Server (tcp_fastopen 2, and a listener with TCP_FASTOPEN): a SYN with a right cookie becomes a connection in
  * SYN_RECEIVED at once. It goes to the accept queue, its data to the program, and what the program answers leaves
@@ -17,30 +17,81 @@
  * with it, up to one segment. What the SYN-ACK does not acknowledge is sent again at once. A SYN that has to be
  * sent again goes without data and cookie, and the cookie is forgotten: something on the path may not like it.
  */
+#include <errno.h>
 #include <string.h>
 #include "tcp_priv.h"
 
 #define TFO_COOKIE_BYTES 8
-#define TFO_SERVER	 2
+#define TFO_KEYS_MAX	 2
 
-static uint64_t cookie_for(const struct stack *st, const struct ipaddr *laddr, const struct ipaddr *raddr)
+struct tfo_keys {
+	struct sipkey key[TFO_KEYS_MAX];
+	int n;
+};
+
+int tcp_fastopen_keys(struct stack *st, struct tcb *l, const uint8_t *keys, int n)
 {
-	return siphash_tuple_secret(&st->key_tfo, laddr, 0, raddr, 0);
+	struct tfo_keys *k;
+
+	if (l->state != TCPS_LISTEN)
+		return 0; /* it is told again when it listens */
+	if (!l->l.tfo_keys)
+		l->l.tfo_keys = cell_alloc(st, sizeof(*k));
+	if (!l->l.tfo_keys)
+		return -ENOBUFS;
+	k = (struct tfo_keys *)l->l.tfo_keys->data;
+	k->n = n;
+	memcpy(k->key, keys, (size_t)n * sizeof(k->key[0]));
+	return 0;
+}
+
+/* The @i-th key of a listener; NULL: it has no such key */
+static const struct sipkey *listener_key(const struct stack *st, const struct tcb *l, int i)
+{
+	const struct tfo_keys *k = l && l->state == TCPS_LISTEN && l->l.tfo_keys ? (const struct tfo_keys *)l->l.tfo_keys->data : NULL;
+
+	if (k)
+		return i < k->n ? &k->key[i] : NULL;
+	return i == 0 ? &st->key_tfo : NULL;
+}
+
+/* As Linux makes it: servers that share a key, kernels among them, know one another's cookies */
+static void cookie_make(const struct sipkey *key, const struct ipaddr *laddr, const struct ipaddr *raddr, uint8_t ret_cookie[8])
+{
+	uint64_t w[4] = { raddr->w[3] | (uint64_t)laddr->w[3] << 32 }, c;
+
+	if (!ipaddr_is_v4(*laddr)) {
+		memcpy(&w[0], raddr, 16);
+		memcpy(&w[2], laddr, 16);
+	}
+	c = siphash24(key, w, ipaddr_is_v4(*laddr) ? 1 : 4);
+	memcpy(ret_cookie, &c, TFO_COOKIE_BYTES);
 }
 
 void tcp_tfo_cookie(const struct stack *st, const struct tcp_req *r, uint8_t ret_cookie[8])
 {
-	uint64_t c = cookie_for(st, &r->laddr, &r->raddr);
-
-	memcpy(ret_cookie, &c, TFO_COOKIE_BYTES);
+	cookie_make(listener_key(st, slab_get(&st->tcbs, r->listener), 0), &r->laddr, &r->raddr, ret_cookie);
 }
 
-static bool cookie_right(const struct stack *st, const struct tcp_req *r, const struct tcp_seg *s)
+static bool cookie_right(const struct stack *st, const struct tcb *l, const struct tcp_req *r, const struct tcp_seg *s)
 {
 	uint8_t c[TFO_COOKIE_BYTES];
 
-	tcp_tfo_cookie(st, r, c);
-	return s->o.tfo_len == TFO_COOKIE_BYTES && memcmp(c, s->o.tfo, TFO_COOKIE_BYTES) == 0;
+	for (int i = 0; s->o.tfo_ok && s->o.tfo_len == TFO_COOKIE_BYTES && listener_key(st, l, i); i++) {
+		cookie_make(listener_key(st, l, i), &r->laddr, &r->raddr, c);
+		if (memcmp(c, s->o.tfo, TFO_COOKIE_BYTES) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* tcp_fastopen 0x400: listeners that never asked */
+void tcp_tfo_listen(struct stack *st, struct tcb *l)
+{
+	uint32_t both = TFO_SERVER | TFO_SERVER_ALL;
+
+	if ((st->ctl.tcp_fastopen & both) == both && !l->opts.fastopen_qlen)
+		l->opts.fastopen_qlen = l->l.backlog_conns;
 }
 
 /**
@@ -51,10 +102,13 @@ static bool cookie_right(const struct stack *st, const struct tcp_req *r, const 
  */
 bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s)
 {
-	if (!s->o.tfo_ok || !(st->ctl.tcp_fastopen & TFO_SERVER) || !l->opts.fastopen_qlen)
-		return false;
-	if (s->o.tfo_len == 0) {
+	bool no_cookie = st->ctl.tcp_fastopen & TFO_SERVER_NO_COOKIE || l->opts.fastopen_no_cookie;
+
+	if (s->o.tfo_ok && s->o.tfo_len == 0)
 		CNT(st, TcpExtTCPFastOpenCookieReqd);
+	if (!(st->ctl.tcp_fastopen & TFO_SERVER) || !l->opts.fastopen_qlen || (!s->o.tfo_ok && !s->len))
+		return false;
+	if (s->o.tfo_ok && s->o.tfo_len == 0 && !no_cookie) {
 		r->tfo = 1;
 		return false;
 	}
@@ -62,7 +116,11 @@ bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, con
 		CNT(st, TcpExtTCPFastOpenListenOverflow);
 		return false;
 	}
-	if (!cookie_right(st, r, s)) {
+	if (no_cookie)
+		return true;
+	if (!s->o.tfo_ok)
+		return false;
+	if (!cookie_right(st, l, r, s)) {
 		CNT(st, TcpExtTCPFastOpenPassiveFail);
 		r->tfo = 1;
 		return false;
@@ -90,6 +148,8 @@ void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct 
 	data.seq++;
 	data.flags &= (uint8_t)~TH_SYN;
 	tcp_recv_data(st, t, &data, now);
+	if (data.len > 0)
+		t->tfo |= TFO_SYN_DATA;
 	tcp_tx_note(st, t, now);
 	tcp_xmit_syn(st, t, now);
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED); /* the SYN-ACK has said it */
@@ -115,12 +175,40 @@ void tcp_tfo_end(struct stack *st, struct tcb *t)
 
 /* ---- client ---- */
 
-/* Is there a cookie for the destination of @t */
-bool tcp_tfo_known(const struct stack *st, const struct tcb *t)
+static bool client_no_cookie(const struct stack *st, const struct tcb *t)
 {
-	const struct dst *d = st->ctl.tcp_fastopen & 1 ? dst_find(st, &t->raddr) : NULL;
+	return st->ctl.tcp_fastopen & TFO_CLIENT_NO_COOKIE || t->opts.fastopen_no_cookie;
+}
 
-	return d && d->tfo_len > 0;
+/* Is there a cookie for the destination of @t, or none needed */
+bool tcp_tfo_known(const struct stack *st, struct tcb *t)
+{
+	const struct dst *d = dst_find(st, &t->raddr);
+
+	if (client_no_cookie(st, t) || (d && d->tfo_len > 0))
+		return true;
+	t->tfo |= TFO_FAIL_COOKIE;
+	return false;
+}
+
+bool tcp_syn_waits(const struct tcb *t)
+{
+	return t->flags & TF_SYN_WAITS;
+}
+
+/* Linux's tcp_send_syn_data(): a segment as the peer had it when it gave the cookie, less all room for options */
+size_t tcp_syn_room(const struct stack *st, const struct tcb *t)
+{
+	const struct dst *d = dst_find(st, &t->raddr);
+	uint32_t mss = ip_mtu(st, &t->raddr) - TCP_HDR_BYTES - (ipaddr_is_v4(t->raddr) ? 20 : 40);
+
+	if (t->opts.maxseg_bytes && t->opts.maxseg_bytes < mss)
+		mss = t->opts.maxseg_bytes;
+	if (d && d->tfo_len && d->tfo_mss < mss)
+		mss = d->tfo_mss;
+	else if ((!d || !d->tfo_len) && mss > TCP_MSS_DEFAULT)
+		mss = TCP_MSS_DEFAULT;
+	return mss > TCP_OPTS_MAX ? mss - TCP_OPTS_MAX : 0;
 }
 
 /**
@@ -133,16 +221,15 @@ bool tcp_tfo_known(const struct stack *st, const struct tcb *t)
 unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room, uint32_t *ret_data)
 {
 	const struct dst *d = dst_find(st, &t->raddr);
-	uint32_t max;
+	uint32_t max = (uint32_t)tcp_syn_room(st, t), waits = t->write_seq - (t->iss + 1);
+	bool known = d && d->tfo_len > 0, no_cookie = client_no_cookie(st, t);
 
-	if (!d || !d->tfo_len)
+	if (!known && !no_cookie)
 		return tcp_opt_put_tfo(p, NULL, 0);
-	if (room < d->tfo_len + 2u)
+	if (!no_cookie && room < d->tfo_len + 2u)
 		return 0;
-	max = t->advmss < d->tfo_mss ? t->advmss : d->tfo_mss;
-	max = max > TCP_OPTS_MAX ? max - TCP_OPTS_MAX : 0;
-	*ret_data = t->write_seq - (t->iss + 1) < max ? t->write_seq - (t->iss + 1) : max;
-	return tcp_opt_put_tfo(p, d->tfo_cookie, d->tfo_len);
+	*ret_data = waits < max ? waits : max;
+	return no_cookie ? 0 : tcp_opt_put_tfo(p, d->tfo_cookie, d->tfo_len);
 }
 
 /* The SYN-ACK of a connection whose SYN had the option: a cookie to keep, data that was taken or not */
@@ -152,15 +239,20 @@ void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 		dst_tfo_set(st, &t->raddr, s->o.tfo, s->o.tfo_len, (uint16_t)t->peer_mss);
 	if (t->snd_nxt == t->iss + 1)
 		return;
-	if (s->ack == t->iss + 1)
+	if (s->ack == t->iss + 1) {
 		CNT(st, TcpExtTCPFastOpenActiveFail);
-	else
+		t->tfo |= TFO_FAIL_NOT_ACKED;
+	} else {
 		CNT(st, TcpExtTCPFastOpenActive);
+		t->tfo |= TFO_SYN_DATA;
+	}
 	t->snd_nxt = s->ack; /* the rest is sent as if it had never been */
 }
 
 void tcp_tfo_syn_lost(struct stack *st, struct tcb *t)
 {
 	t->flags &= ~TF_FASTOPEN;
+	if (t->snd_nxt != t->iss + 1)
+		t->tfo |= TFO_FAIL_SYN_LOST;
 	dst_tfo_set(st, &t->raddr, NULL, 0, 0);
 }

@@ -3,6 +3,8 @@
 #include <string.h>
 #include "tcp_priv.h"
 
+#define CHRONO_SHIFT 10
+
 const char *tcp_state_name(enum tcp_state s)
 {
 	switch (s) {
@@ -28,23 +30,99 @@ static void info_name(char *dst, size_t cap, const char *src)
 	memcpy(dst, src, n);
 }
 
+void tcp_chrono_turn(struct tcb *t, enum tcp_chrono c, usec_t now)
+{
+	uint32_t at = (uint32_t)(now >> CHRONO_SHIFT);
+
+	if (t->chrono != TCP_CHRONO_IDLE)
+		t->chrono_sum[t->chrono - 1] += at - t->chrono_at;
+	t->chrono = (uint8_t)c;
+	t->chrono_at = at;
+}
+
+static uint64_t chrono_us(const struct tcb *t, enum tcp_chrono c, usec_t now)
+{
+	uint32_t sum = t->chrono_sum[c - 1];
+
+	if (t->chrono == (uint8_t)c)
+		sum += (uint32_t)(now >> CHRONO_SHIFT) - t->chrono_at;
+	return (uint64_t)sum << CHRONO_SHIFT;
+}
+
+/**
+ * tcp_rate_sample() - a flight was acknowledged: how fast did it go
+ *
+ * As Linux's tcp_rate_gen(), a sample that the program limited counts only where it is the better one.
+ */
+void tcp_rate_sample(struct tcb *t, usec_t now)
+{
+	uint32_t bytes = t->snd_una - t->rate_una, us = (uint32_t)now - t->rate_at_us;
+	bool limited = t->snd_nxt == t->write_seq && !(t->flags & TF_CWND_LIMITED);
+
+	if (us && (!limited || !t->rate_us || (uint64_t)bytes * t->rate_us >= (uint64_t)t->rate_bytes * us)) {
+		t->rate_bytes = bytes;
+		t->rate_us = us;
+		t->rate_app_limited = limited;
+	}
+	tcp_rate_start(t, t->snd_nxt, now);
+}
+
+/* The one of Linux's that runs */
+static void info_timer(const struct tcb *t, struct tcp_info_view *i)
+{
+	static const struct {
+		uint8_t id, shown;
+	} order[] = { { TCPT_REXMT, TCP_TIMER_ON }, { TCPT_RACK, TCP_TIMER_ON }, { TCPT_PERSIST, TCP_TIMER_PERSIST },
+		      { TCPT_KEEP, TCP_TIMER_KEEPALIVE } };
+
+	for (unsigned k = 0; k < sizeof(order) / sizeof(order[0]) && !i->timer; k++) {
+		if (t->deadline[order[k].id] == USEC_NEVER)
+			continue;
+		i->timer = order[k].shown;
+		i->timer_at = t->deadline[order[k].id];
+	}
+}
+
+/* Linux shows these of a socket in any state */
+static void info_any(const struct stack *st, const struct tcb *t, struct tcp_info_view *i)
+{
+	uint64_t rate = t->pace_Bps ? t->pace_Bps : tcp_pace_rate(t);
+
+	i->state = t->state;
+	i->max_pacing_rate = t->opts.max_pacing_Bps ? t->opts.max_pacing_Bps : UINT64_MAX;
+	i->pacing_rate = !rate || rate > i->max_pacing_rate ? i->max_pacing_rate : rate;
+	i->reordering = t->reordering;
+	i->snd_cwnd = tcp_is_synchronized(t) ? t->cwnd / (t->snd_mss ? t->snd_mss : 1) : st->ctl.tcp_init_cwnd;
+	i->rcv_mem_bytes = t->rcv_mem_bytes;
+	i->snd_mem_bytes = t->snd_mem_bytes;
+	info_name(i->cc, sizeof(i->cc), tcp_cc_ops(t)->name);
+}
+
+void tcp_info_times(const struct tcb *t, usec_t now, struct tcp_info_view *i)
+{
+	i->rwnd_limited_us = chrono_us(t, TCP_CHRONO_RWND, now);
+	i->sndbuf_limited_us = chrono_us(t, TCP_CHRONO_SNDBUF, now);
+	i->busy_us = chrono_us(t, TCP_CHRONO_BUSY, now) + i->rwnd_limited_us + i->sndbuf_limited_us;
+}
+
 void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view *i)
 {
 	uint32_t mss = t->snd_mss ? t->snd_mss : 1;
 
 	memset(i, 0, sizeof(*i));
-	i->state = t->state;
-	i->snd_mss = t->snd_mss;
-	i->rcv_mss = t->rcv_mss;
-	i->advmss = t->advmss;
-	i->pmtu = tcp_path_mtu(st, t);
-	info_name(i->cc, sizeof(i->cc), tcp_cc_ops(t)->name);
+	info_any(st, t, i);
 	if (t->state == TCPS_LISTEN) { /* as Linux: unacked and sacked are the accept queue and its limit */
 		i->backlog = i->unacked = t->l.n_acc;
 		i->backlog_max = i->sacked = t->l.backlog_conns;
 		return;
 	}
+	i->snd_mss = t->snd_mss;
+	i->rcv_mss = t->rcv_mss;
+	i->advmss = t->advmss;
+	i->pmtu = tcp_path_mtu(st, t);
 	i->ca_state = t->ca_state;
+	i->rcv_rtt_us = t->rcv_rtt_us;
+	info_timer(t, i);
 	i->retransmits = t->retransmits;
 	i->probes = t->probes;
 	i->backoff = t->backoff;
@@ -62,11 +140,9 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 	i->rtt_us = t->srtt_us >> 3;
 	i->rttvar_us = t->mdev_us >> 2;
 	i->snd_ssthresh = t->ssthresh >= CWND_MAX_BYTES ? INT32_MAX : t->ssthresh / mss;
-	i->snd_cwnd = t->cwnd / mss;
-	i->reordering = t->reordering;
 	i->rcv_space = t->rcvq_space;
 	i->total_retrans = t->total_retrans;
-	i->min_rtt_us = t->min_rtt_us;
+	i->min_rtt_us = t->min_rtt_us ? t->min_rtt_us : UINT32_MAX;
 	i->snd_wnd = t->snd_wnd;
 	i->rcv_wnd = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
 	i->last_data_sent = t->last_snd;
@@ -84,8 +160,11 @@ void tcp_info(const struct stack *st, const struct tcb *t, struct tcp_info_view 
 		i->ca_state = TCP_CA_CWR;
 	if (t->ecn & ECN_OK)
 		i->options |= 8; /* TCPI_OPT_ECN */
-	i->pacing_rate = t->pace_Bps ? t->pace_Bps : UINT64_MAX;
-	i->max_pacing_rate = t->opts.max_pacing_Bps ? t->opts.max_pacing_Bps : UINT64_MAX;
+	if (t->tfo & TFO_SYN_DATA)
+		i->options |= 32; /* TCPI_OPT_SYN_DATA */
+	i->fastopen_client_fail = t->tfo & TFO_FAIL;
+	i->delivery_rate = t->rate_us ? (uint64_t)t->rate_bytes * 1000000 / t->rate_us : 0;
+	i->delivery_rate_app_limited = t->rate_app_limited;
 	i->delivered = (uint32_t)((t->bytes_acked + t->sacked_bytes) / mss);
 	if (t->cc_cell) {
 		bool limited;

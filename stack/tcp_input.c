@@ -436,6 +436,7 @@ static bool take_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_rto_arm(st, t, now);
 		if (t->flags & TF_NOSPACE)
 			tcp_write_space(st, t);
+		tcp_acked_info(st, t, now);
 	}
 	ack_probe(st, t, now);
 	if (seq_lt(t->snd_nxt, t->write_seq) || t->ca_state >= TCP_CA_RECOVERY ||
@@ -555,8 +556,8 @@ static void syn_sent(struct stack *st, struct tcb *t, const struct tcp_seg *s, u
 		tcp_tfo_syn_ack(st, t, s);
 		t->flags &= ~TF_FASTOPEN;
 		snd_free(st, t, s->ack);
-		t->bytes_acked += s->ack - (t->iss + 1);
 	}
+	t->bytes_acked += s->ack - t->iss; /* as Linux: SYN and FIN count */
 	t->snd_una = s->ack;
 	if (!t->retransmits)
 		tcp_rtt_sample(t, a.rtt_us);

@@ -10,6 +10,7 @@
  * again and the peer's answer tried again.
  */
 #include <errno.h>
+#include <string.h>
 #include "tcp_priv.h"
 
 /* ---- requests ---- */
@@ -54,6 +55,7 @@ void tcp_req_drop(struct stack *st, struct tcp_req *r)
 		req_unlink(l, r);
 	htab_remove(&st->conns, &r->node);
 	wheel_cancel(&st->wheel, &r->timer);
+	cell_put(st, r->saved_syn);
 	slab_free(&st->requests, r);
 	st->n_live--;
 }
@@ -127,6 +129,19 @@ static void req_fill(struct stack *st, const struct tcb *l, struct tcp_req *r, c
 	req_options(st, l, r, s, now);
 }
 
+/* TCP_SAVE_SYN: headers alone, as Linux's tcp_reqsk_record_syn(). NULL: not wanted, or no memory */
+static struct cell *syn_save(struct stack *st, const struct tcb *l, const struct ip_rx *ip, const struct tcp_seg *s)
+{
+	uint32_t hdr_len = ip->l4_len - s->len, from = l->opts.save_syn == 2 ? 0 : ETH_HDR_BYTES, len = ip->l4_off + hdr_len - from;
+	struct cell *c = l->opts.save_syn ? cell_alloc(st, len) : NULL;
+
+	if (!c)
+		return NULL;
+	memcpy(c->data, s->data - hdr_len - ip->l4_off + from, len);
+	c->len = len;
+	return c;
+}
+
 /* As Linux's inet_csk_reqsk_queue_is_full(); a SYN that replaces a TIME_WAIT needs the sequence number it was given */
 static bool cookie_wanted(struct stack *st, const struct tcb *l, const struct tcp_seg *s)
 {
@@ -174,7 +189,7 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 		tcp_cookie_answer(st, l, &once, now);
 		return;
 	}
-	if (s->o.tfo_ok && tfo_segment(st, l, ip, s, &give_cookie, now))
+	if ((s->o.tfo_ok || s->len) && tfo_segment(st, l, ip, s, &give_cookie, now))
 		return;
 	if (l->l.n_reqs >= st->ctl.tcp_max_syn_backlog && l->l.n_reqs >= l->l.backlog_conns && l->l.req_head) {
 		CNT(st, TcpExtTCPReqQFullDrop);
@@ -188,6 +203,7 @@ void tcp_listen_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 	}
 	req_fill(st, l, r, ip, s, now);
 	r->tfo = give_cookie;
+	r->saved_syn = syn_save(st, l, ip, s);
 	r->iss = s->isn ? s->isn : tcp_isn(st, &r->laddr, r->lport, &r->raddr, r->rport, now);
 	req_link(l, r);
 	htab_insert(&st->conns, &r->node, siphash_tuple(&st->key_tuple, &r->laddr, r->lport, &r->raddr, r->rport));
@@ -238,6 +254,7 @@ void tcp_req_timer(struct stack *st, struct tcp_req *r, usec_t now)
 	r->timeouts++;
 	if (resend) {
 		CNT(st, TcpRetransSegs);
+		CNT(st, TcpExtTCPSynRetrans);
 		tcp_xmit_synack(st, r, now);
 	}
 	wait = (usec_t)TCP_RTO_INIT_US << (r->timeouts < 20 ? r->timeouts : 20);
@@ -344,6 +361,8 @@ static void req_complete(struct stack *st, struct tcb *l, struct tcp_req *r, con
 		r->acked = 1;
 		return;
 	}
+	t->saved_syn = r->saved_syn;
+	r->saved_syn = NULL;
 	tcp_req_drop(st, r);
 	child_established(st, l, t, s, now);
 }
@@ -390,6 +409,7 @@ static bool tfo_segment(struct stack *st, struct tcb *l, const struct ip_rx *ip,
 	t = child_open(st, l, &r, s, now);
 	if (!t)
 		return false;
+	t->saved_syn = syn_save(st, l, ip, s);
 	accept_link(st, l, t);
 	tcp_tfo_child(st, l, t, s, now);
 	CNT(st, TcpPassiveOpens);
@@ -423,6 +443,7 @@ void tcp_req_segment(struct stack *st, struct tcp_req *r, const struct ip_rx *ip
 	if (s->flags & TH_RST) {
 		if (s->seq == r->rcv_nxt) {
 			CNT(st, TcpAttemptFails);
+			CNT(st, TcpExtEmbryonicRsts);
 			tcp_req_drop(st, r);
 		} else {
 			drop(st, DROP_TCP_RST);
@@ -497,6 +518,8 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
+	cell_put(st, l->l.tfo_keys);
+	l->l.tfo_keys = NULL;
 	htab_remove(&st->listeners, &l->node);
 	tcp_set_state(l, TCPS_CLOSED);
 }

@@ -247,8 +247,13 @@ static bool xmit(struct stack *st, struct tcb *t, uint32_t seq, uint32_t len, bo
 	hdr_push(p, &h);
 	ack_sent(t);
 	t->segs_out += p->gso_size ? (len + t->snd_mss - 1) / t->snd_mss : 1;
-	if (len > 0)
-		t->data_segs_out += (len + t->snd_mss - 1) / t->snd_mss;
+	if (len > 0) {
+		uint32_t segs = (len + t->snd_mss - 1) / t->snd_mss;
+
+		t->data_segs_out += segs;
+		if (!rexmt)
+			CNT_ADD(st, TcpExtTCPOrigDataSent, segs);
+	}
 	*ret_sent = len + fin;
 	if (t->pace_Bps && len > 0)
 		tcp_pace_sent(t, len, now);
@@ -556,8 +561,10 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 			t->flags |= TF_CWND_LIMITED;
 			return 0;
 		}
-		if (wnd_left < first)
+		if (wnd_left < first) {
+			tcp_chrono_start(t, TCP_CHRONO_RWND, now);
 			return 0;
+		}
 		if (len > room) {
 			t->flags |= TF_CWND_LIMITED;
 			len = room;
@@ -583,6 +590,9 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 	}
 	if (sent - (fin && sent > len) < t->snd_mss)
 		t->snd_sml = nxt + sent;
+	if (t->snd_una == nxt)
+		tcp_rate_start(t, nxt + sent, now);
+	tcp_chrono_stop(t, TCP_CHRONO_RWND, now);
 	t->snd_nxt = nxt + sent;
 	t->bytes_sent += sent;
 	t->pipe_bytes += sent;
@@ -592,6 +602,8 @@ static int send_new(struct stack *st, struct tcb *t, usec_t now)
 		t->flags |= TF_PINGPONG;
 	if (t->snd_nxt == t->write_seq && room >= len + t->snd_mss)
 		t->flags &= ~TF_CWND_LIMITED; /* the program is what limits us */
+	if (t->snd_nxt == t->write_seq && t->flags & TF_NOSPACE)
+		tcp_chrono_start(t, TCP_CHRONO_SNDBUF, now);
 	t->last_snd = now;
 	cwnd_validate(st, t, now);
 	if (t->cc_cell)

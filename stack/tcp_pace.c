@@ -19,12 +19,12 @@
 #define PACE_SS_PERCENT	   200u /* Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio */
 #define PACE_CA_PERCENT	   120u
 
-/* Octets in a second that the window lets go, with room for its growth */
-static uint64_t cwnd_rate(const struct tcb *t)
+/* Octets in a second that the window lets go, with room for its growth; 0 before the first round trip */
+uint64_t tcp_pace_rate(const struct tcb *t)
 {
 	uint32_t percent = t->cwnd < t->ssthresh / 2 ? PACE_SS_PERCENT : PACE_CA_PERCENT;
 
-	return (uint64_t)t->cwnd * percent * (1000000 / 100) / (t->srtt_us >> 3);
+	return t->srtt_us >> 3 ? (uint64_t)t->cwnd * percent * (1000000 / 100) / (t->srtt_us >> 3) : 0;
 }
 
 void tcp_pace_update(struct tcb *t)
@@ -40,10 +40,8 @@ void tcp_pace_update(struct tcb *t)
 		t->pace_Bps = 0;
 		return;
 	}
-	rate = most;
-	if (t->srtt_us >> 3)
-		rate = cwnd_rate(t);
-	t->pace_Bps = rate < most ? rate : most;
+	rate = tcp_pace_rate(t);
+	t->pace_Bps = rate && rate < most ? rate : most;
 	if (t->pace_Bps == 0)
 		t->pace_Bps = 1;
 }
@@ -89,6 +87,6 @@ uint32_t tcp_tso_frame_max(const struct tcb *t, uint32_t gso)
 
 	if (near == 0 || t->srtt_us >> 3 == 0)
 		return gso;
-	n = frame_of(t, (cwnd_rate(t) >> PACE_FRAME_SHIFT) + (near < 16 ? gso >> near : 0));
+	n = frame_of(t, (tcp_pace_rate(t) >> PACE_FRAME_SHIFT) + (near < 16 ? gso >> near : 0));
 	return n < gso ? n : gso;
 }

@@ -103,6 +103,7 @@ void tcp_ecn_seen(struct stack *st, struct tcb *t, const struct tcp_seg *s);		/*
 void tcp_ecn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s, usec_t now);	/* sender: does it say ECE */
 
 /* tcp_pace.c */
+uint64_t tcp_pace_rate(const struct tcb *t);	/* by cwnd and round trip, 0: not measured yet */
 void tcp_pace_update(struct tcb *t);	/* pace_Bps from cwnd, round trip and the program's limit */
 /** tcp_pace_waits() - may nothing leave yet; the timer will tell */
 bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now);
@@ -214,14 +215,53 @@ void tcp_tfo_cookie(const struct stack *st, const struct tcp_req *r, uint8_t ret
 bool tcp_tfo_judge(struct stack *st, const struct tcb *l, struct tcp_req *r, const struct tcp_seg *s);
 void tcp_tfo_child(struct stack *st, struct tcb *l, struct tcb *t, const struct tcp_seg *s, usec_t now);
 void tcp_tfo_end(struct stack *st, struct tcb *t);
-bool tcp_tfo_known(const struct stack *st, const struct tcb *t);
+bool tcp_tfo_known(const struct stack *st, struct tcb *t);
 unsigned tcp_tfo_put(struct stack *st, struct tcb *t, uint8_t *p, unsigned room, uint32_t *ret_data);
 void tcp_tfo_syn_ack(struct stack *st, struct tcb *t, const struct tcp_seg *s);
+void tcp_tfo_listen(struct stack *st, struct tcb *l);
 void tcp_tfo_syn_lost(struct stack *st, struct tcb *t);
 /* may the program read and write: Fast Open lets it before the handshake is over */
 static inline bool tcp_is_usable(const struct tcb *t)
 {
 	return (t->state != TCPS_SYN_SENT || t->flags & TF_SYN_WAITS) && (t->state != TCPS_SYN_RECEIVED || t->flags & TF_FASTOPEN);
+}
+
+/* tcp_errq.c */
+void tcp_errq_moved(struct stack *st, struct tcb *t, usec_t now); /* while errq: snd_nxt or snd_una did */
+
+/* tcp_info.c: what is measured for it alone */
+void tcp_chrono_turn(struct tcb *t, enum tcp_chrono c, usec_t now);
+/* @c begins, where nothing farther out holds us up already */
+static inline void tcp_chrono_start(struct tcb *t, enum tcp_chrono c, usec_t now)
+{
+	if (t->chrono < (uint8_t)c)
+		tcp_chrono_turn(t, c, now);
+}
+/* @c does not hold us up any more */
+static inline void tcp_chrono_stop(struct tcb *t, enum tcp_chrono c, usec_t now)
+{
+	if (t->chrono == (uint8_t)c)
+		tcp_chrono_turn(t, TCP_CHRONO_BUSY, now);
+}
+/* A sample of the delivery rate begins with what is sent now */
+static inline void tcp_rate_start(struct tcb *t, uint32_t end, usec_t now)
+{
+	t->rate_una = t->snd_una;
+	t->rate_seq = end;
+	t->rate_at_us = (uint32_t)now;
+}
+void tcp_rate_sample(struct tcb *t, usec_t now);
+/** tcp_acked_info() - snd_una moved: what tcp_info is told by it */
+static inline void tcp_acked_info(struct stack *st, struct tcb *t, usec_t now)
+{
+	if (t->errq)
+		tcp_errq_moved(st, t, now);
+	if (seq_geq(t->snd_una, t->rate_seq))
+		tcp_rate_sample(t, now);
+	if (t->snd_una == t->write_seq)
+		tcp_chrono_turn(t, TCP_CHRONO_IDLE, now);
+	else if (!(t->flags & TF_NOSPACE))
+		tcp_chrono_stop(t, TCP_CHRONO_SNDBUF, now);
 }
 
 /* tcp_mtu.c */

@@ -90,6 +90,8 @@ void tcp_tx_note(struct stack *st, struct tcb *t, usec_t now)
 {
 	uint32_t cap;
 
+	if (t->errq)
+		tcp_errq_moved(st, t, now);
 	marks(t, &cap);
 	if (t->tx_n == 0) {
 		t->tx_head = 0;

@@ -255,6 +255,7 @@ static void ooo_insert(struct stack *st, struct tcb *t, uint32_t seq, const uint
 		at = stop;
 	}
 	if (!fresh && t->flags & TF_SACK) { /* RFC 2883 4: a duplicate above the gap */
+		CNT(st, TcpExtTCPDSACKOfoSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = seq;
 		t->dsack_end = end;
@@ -478,6 +479,7 @@ static void tell_reader(struct stack *st, struct tcb *t)
 static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->rcv_nxt++;
+	t->bytes_received++;
 	t->flags |= TF_FIN_RCVD | TF_RCV_SHUT;
 	t->flags &= ~TF_FIN_OOO;
 	tcp_ooo_purge(st, t);
@@ -511,7 +513,9 @@ static bool take_fin(struct stack *st, struct tcb *t, usec_t now)
 
 static void duplicate(struct stack *st, struct tcb *t, uint32_t start, uint32_t end)
 {
+	CNT(st, TcpExtDelayedACKLost);
 	if (t->flags & TF_SACK) {
+		CNT(st, TcpExtTCPDSACKOldSent);
 		t->flags |= TF_DSACK;
 		t->dsack_start = start;
 		t->dsack_end = end;
@@ -618,6 +622,7 @@ void tcp_recv_skip(struct stack *st, struct tcb *t)
 
 	t->rcv_bytes--;
 	t->copied_seq++;
+	t->urg_data = 0;
 	c->off++;
 	if (--c->len > 0)
 		return;
@@ -692,6 +697,56 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *t, size_t skip, size_t wa
 	if (t->flags & TF_RCV_SHUT)
 		return 0;
 	return t->state == TCPS_CLOSED ? -ENOTCONN : -EAGAIN;
+}
+
+static struct cell *cells_filled(struct stack *st, const uint8_t *data, size_t n, struct cell **ret_last)
+{
+	struct cell *first = NULL, **end = &first;
+
+	while (n > 0) {
+		struct cell *c = cell_alloc(st, (uint32_t)(n < UINT16_MAX ? n : UINT16_MAX));
+		uint32_t m;
+
+		if (!c) {
+			while ((c = first)) {
+				first = c->next;
+				cell_put(st, c);
+			}
+			return NULL;
+		}
+		m = cell_room(c) < n ? cell_room(c) : (uint32_t)n;
+		memcpy(c->data + c->off, data, m);
+		c->len = m;
+		c->next = NULL;
+		*end = *ret_last = c;
+		end = &c->next;
+		data += m;
+		n -= m;
+	}
+	return first;
+}
+
+int tcp_unread(struct stack *st, struct tcb *t, const void *data, size_t n)
+{
+	struct cell *first, *last = NULL;
+
+	if (t->flags & TF_RCV_BUSY)
+		return -EBUSY;
+	if (!n)
+		return 0;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	first = cells_filled(st, data, n, &last);
+	if (!first)
+		return -ENOMEM;
+	for (const struct cell *c = first; c; c = c->next)
+		t->rcv_mem_bytes += cell_block(c);
+	last->next = t->rcv_head;
+	if (!t->rcv_head)
+		t->rcv_tail = last;
+	t->rcv_head = first;
+	t->rcv_bytes += (uint32_t)n;
+	t->copied_seq -= (uint32_t)n;
+	return 0;
 }
 
 /* Linux's tcp_cleanup_rbuf(): is it time to tell the peer what was freed, or to acknowledge before the timer */

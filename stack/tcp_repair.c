@@ -34,9 +34,11 @@ static void unlink_all(struct tcb *t)
 	t->port = (struct port_hold){ 0 };
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
+		struct cell *keys = t->l.tfo_keys;
 
 		memset(&t->l, 0, sizeof(t->l));
 		t->l.backlog_conns = backlog;
+		t->l.tfo_keys = keys;
 	}
 }
 
@@ -44,12 +46,14 @@ static void forget_queues(struct tcb *t)
 {
 	t->snd_head = t->snd_tail = t->snd_cur = t->snd_rx = t->snd_rsv = NULL;
 	t->rcv_head = t->rcv_tail = NULL;
-	t->sack = t->cc_cell = NULL;
+	t->sack = t->cc_cell = t->errq = t->saved_syn = NULL;
 	tcp_logs_forget(t);
 	t->rcv_bytes = t->snd_mem_bytes = t->rcv_mem_bytes = t->sacked_bytes = t->snd_rsv_room = 0;
 	tcp_ooo_forget(t);
 	t->flags &= ~(TF_SND_BUSY | TF_RCV_BUSY | TF_RCV_HOLE);
 	t->urg_data = 0;
+	if (t->state == TCPS_LISTEN)
+		t->l.tfo_keys = NULL; /* of the half-written kind */
 }
 
 void tcp_repair_slabs(struct stack *st)
@@ -76,6 +80,7 @@ static void mark_list(struct cell *c)
 void tcp_repair_mark_cells(struct stack *st)
 {
 	uint32_t cursor = 0;
+	struct tcp_req *r;
 	struct tcb *t;
 
 	while ((t = slab_next(&st->tcbs, &cursor))) {
@@ -86,12 +91,22 @@ void tcp_repair_mark_cells(struct stack *st)
 			cell_repair_mark(t->sack);
 		if (t->cc_cell)
 			cell_repair_mark(t->cc_cell);
+		if (t->saved_syn)
+			cell_repair_mark(t->saved_syn);
+		if (t->errq)
+			cell_repair_mark(t->errq);
 		if (t->txlog)
 			cell_repair_mark(t->txlog);
 		if (t->rxlog)
 			cell_repair_mark(t->rxlog);
+		if (t->state == TCPS_LISTEN && t->l.tfo_keys)
+			cell_repair_mark(t->l.tfo_keys);
 		tcp_ooo_mark(t);
 	}
+	cursor = 0;
+	while ((r = slab_next(&st->requests, &cursor)))
+		if (r->saved_syn)
+			cell_repair_mark(r->saved_syn);
 }
 
 static void restore_port(struct stack *st, struct tcb *t)
@@ -110,6 +125,10 @@ static void restore_tcb(struct stack *st, struct tcb *t)
 	bool hashed = t->flags & TF_HASHED && t->state != TCPS_CLOSED && t->state != TCPS_LISTEN;
 
 	t->flags &= ~TF_HASHED;
+	if (t->state == TCPS_CLOSED && t->flags & TF_ORPHAN) { /* it was being freed, and nobody else will */
+		tcp_free(st, t);
+		return;
+	}
 	restore_port(st, t);
 	if (t->state == TCPS_LISTEN) {
 		t->node.kind = TCP_NODE_LISTEN;
@@ -178,7 +197,9 @@ void tcp_repair(struct stack *st, usec_t now)
 	htab_clear(&st->listeners);
 	st->n_live = st->n_orphans = 0;
 	while ((t = slab_next(&st->tcbs, &cursor)))
-		if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
+		if (!t->state) /* it was being made, and nobody has it: every other has a state */
+			slab_free(&st->tcbs, t);
+		else if (touched(st, t) && t->state != TCPS_LISTEN && t->state != TCPS_CLOSED)
 			reset_touched(st, t, now);
 		else
 			restore_tcb(st, t);

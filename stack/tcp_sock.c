@@ -105,6 +105,8 @@ void tcp_free(struct stack *st, struct tcb *t)
 	tcp_ooo_purge(st, t);
 	tcp_sack_clear(st, t);
 	cell_put(st, t->cc_cell);
+	cell_put(st, t->errq);
+	cell_put(st, t->saved_syn);
 	tcp_logs_clear(st, t);
 	port_release(st, &t->port);
 	slab_free(&st->tcbs, t);
@@ -122,6 +124,7 @@ void tcp_done(struct stack *st, struct tcb *t)
 	t->cc_cell = NULL;
 	tcp_logs_clear(st, t);
 	t->ca_state = TCP_CA_OPEN;
+	t->chrono = TCP_CHRONO_IDLE;
 	if (t->flags & TF_FASTOPEN)
 		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
@@ -130,8 +133,6 @@ void tcp_done(struct stack *st, struct tcb *t)
 		port_release(st, &t->port);
 		t->flags &= ~TF_BOUND;
 	}
-	if (!(t->flags & TF_BOUND_ADDR) && t->state == TCPS_SYN_SENT)
-		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	tcp_set_state(t, TCPS_CLOSED);
 	if (t->flags & TF_ORPHAN) {
 		st->n_orphans--;
@@ -414,6 +415,7 @@ void tcp_opt_changed(struct stack *st, struct tcb *t, enum tcp_opt_id opt, usec_
 
 static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint *ep)
 {
+	uint16_t was = t->lport;
 	struct port_key key;
 	int r;
 
@@ -425,7 +427,7 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 	r = port_bind(st, &t->port, &key);
 	if (r < 0) {
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-		t->lport = 0;
+		t->lport = was;
 		t->flags &= ~TF_BOUND_PORT;
 		return r;
 	}
@@ -441,8 +443,6 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
 {
 	(void)now;
-	if (t->state != TCPS_CLOSED || t->flags & (TF_BOUND | TF_CONNECTING))
-		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
@@ -450,10 +450,13 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
+	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
+	t->lport = 0;
 	if (!ipaddr_is_any(ep->addr))
 		t->flags |= TF_BOUND_ADDR;
 	return 0;
@@ -488,6 +491,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		return r;
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
+	tcp_tfo_listen(st, t);
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
 	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
@@ -601,7 +605,9 @@ static void conn_clear(struct tcb *t)
 	t->rcv_nxt = t->rcv_adv = t->rcv_wup = 0;
 	t->rcv_rtt_us = 0;
 	t->rcv_rtt_at = 0;
-	t->ecn = 0;
+	t->ecn = t->tfo = t->chrono = 0;
+	t->rate_bytes = t->rate_us = 0;
+	memset(t->chrono_sum, 0, sizeof(t->chrono_sum));
 	t->pace_at = 0;
 	t->path = (struct ip_path){ 0 };
 }
@@ -687,6 +693,7 @@ static int connect_port(struct stack *st, struct tcb *t, struct connect_try *c)
 static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
 {
 	t->flags &= ~TF_SYN_WAITS;
+	t->flags |= TF_CONNECTING;
 	tcp_tx_note(st, t, now); /* the SYN alone: its data may not be taken */
 	tcp_rto_arm(st, t, now);
 	tcp_xmit_syn(st, t, now);
@@ -735,11 +742,11 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	tcp_set_state(t, TCPS_SYN_SENT);
 	tcp_hash_insert(st, t);
 	CNT(st, TcpActiveOpens);
-	if (fast && st->ctl.tcp_fastopen & 1) {
+	if (fast && st->ctl.tcp_fastopen & TFO_CLIENT) {
 		t->flags |= TF_FASTOPEN;
 		if (tcp_tfo_known(st, t)) {
 			t->flags |= TF_SYN_WAITS;
-			t->flags &= ~TF_CONNECTING; /* what there is to tell comes from send() */
+			t->flags &= ~TF_CONNECTING; /* there is nothing to tell before send() */
 			return 0;
 		}
 	}
@@ -770,7 +777,7 @@ static bool needs_reset(const struct tcb *t)
 
 int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 {
-	bool syn_sent = t->state == TCPS_SYN_SENT;
+	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -782,13 +789,11 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (syn_sent)
+	if (broken)
 		t->error = ECONNRESET;
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
-	if (!(t->flags & TF_BOUND_PORT))
-		t->lport = 0;
-	t->rport = 0;
+	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
 	t->raddr = any_v6;
 	tcp_event(st, t, tcp_poll(t));
 	return 0;
@@ -1120,9 +1125,12 @@ void tcp_send_commit(struct stack *st, struct tcb *t, size_t n, unsigned flags, 
 	stack_touch(st, slab_index(&st->tcbs, t));
 	if (t->state == TCPS_CLOSED || t->flags & TF_SND_SHUT || n == 0) {
 		snd_busy_clear(st, t);
+		if (t->flags & TF_SYN_WAITS)
+			syn_leaves(st, t, now);
 		return;
 	}
 	commit_cells(t, (uint32_t)n);
+	tcp_chrono_start(t, TCP_CHRONO_BUSY, now);
 	t->flags &= ~(TF_SND_BUSY | TF_MORE);
 	rsv_free(st, t);
 	if (flags & TCP_SEND_MORE)
@@ -1162,7 +1170,7 @@ uint32_t tcp_poll(const struct tcb *t)
 		if (t->flags & TF_SND_SHUT || writeable(t))
 			ev |= TCP_EV_OUT | TCP_EV_WRNORM;
 	}
-	if (t->error)
+	if (t->error || (t->errq && tcp_errq_ready(t)))
 		ev |= TCP_EV_ERR;
 	return ev;
 }
@@ -1170,6 +1178,11 @@ uint32_t tcp_poll(const struct tcb *t)
 enum tcp_state tcp_state(const struct tcb *t)
 {
 	return (enum tcp_state)t->state;
+}
+
+bool tcp_error_pending(const struct tcb *t)
+{
+	return t->error != 0;
 }
 
 int tcp_error_take(struct tcb *t)
@@ -1183,6 +1196,18 @@ int tcp_error_take(struct tcb *t)
 void tcp_local(const struct tcb *t, struct endpoint *ret_ep)
 {
 	*ret_ep = (struct endpoint){ .addr = t->laddr, .port = t->lport };
+}
+
+const void *tcp_saved_syn(const struct tcb *t, size_t *ret_len)
+{
+	*ret_len = t->saved_syn ? t->saved_syn->len : 0;
+	return t->saved_syn ? t->saved_syn->data : NULL;
+}
+
+void tcp_saved_syn_free(struct stack *st, struct tcb *t)
+{
+	cell_put(st, t->saved_syn);
+	t->saved_syn = NULL;
 }
 
 int tcp_peer(const struct tcb *t, struct endpoint *ret_ep)

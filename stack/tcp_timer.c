@@ -156,6 +156,7 @@ static bool handshake_timeout(struct stack *st, struct tcb *t, usec_t now)
 	t->retransmits++;
 	t->backoff++;
 	CNT(st, TcpRetransSegs);
+	CNT(st, TcpExtTCPSynRetrans);
 	t->total_retrans++;
 	if (t->flags & TF_FASTOPEN && t->state == TCPS_SYN_SENT)
 		tcp_tfo_syn_lost(st, t);

@@ -31,7 +31,7 @@ static void check_pointer(struct stack *st, struct tcb *t, const struct tcp_seg 
 		skip_old(st, t);
 	t->urg_data = TCP_URG_NOTYET;
 	t->rcv_up = up;
-	tcp_event(st, t, TCP_EV_PRI); /* SIGURG is due now, even if the octet comes later */
+	tcp_event(st, t, TCP_EV_PRI | TCP_EV_URG); /* even if the octet comes later */
 }
 
 void tcp_urg_take(struct stack *st, struct tcb *t, const struct tcp_seg *s)
@@ -49,6 +49,19 @@ void tcp_urg_take(struct stack *st, struct tcb *t, const struct tcp_seg *s)
 bool tcp_at_mark(const struct tcb *t)
 {
 	return t->urg_data && t->rcv_up == t->copied_seq;
+}
+
+bool tcp_mark_after(const struct tcb *t, size_t skip)
+{
+	return t->urg_data && t->rcv_up - t->copied_seq == skip;
+}
+
+void tcp_mark_pass(struct stack *st, struct tcb *t)
+{
+	if (t->rcv_bytes != 1 || t->flags & TF_RCV_BUSY || !tcp_hole_first(t))
+		return;
+	stack_touch(st, slab_index(&st->tcbs, t));
+	tcp_recv_skip(st, t);
 }
 
 int tcp_recv_oob(struct stack *st, struct tcb *t, bool peek, uint8_t *ret_octet)

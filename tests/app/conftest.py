@@ -4,6 +4,7 @@
 import os
 import shutil
 import signal
+import tempfile
 
 import pytest
 
@@ -93,13 +94,13 @@ def net(make_net):
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory):
-    """name -> (path, size, SHA-256), and the directory that nginx may serve."""
-    root = str(tmp_path_factory.mktemp("files"))
-    d = root
-    while d != "/tmp" and len(d) > 1:           # workers of nginx read it as nobody
-        os.chmod(d, 0o755)
-        d = os.path.dirname(d)
+def files():
+    """name -> (path, size, SHA-256), and the directory that servers may read as whoever they are.
+
+    Not below pytest's own directory: each pytest that starts closes that to others than its user, and servers of a session
+    beside it answer 403 meanwhile."""
+    root = tempfile.mkdtemp(prefix="%s-files-" % harness.TAG, dir="/tmp")
+    os.chmod(root, 0o755)
     sizes = {"1k": 1 << 10, "1m": 1 << 20, "big": 1 << 30 if Options.full else 64 << 20, "4m": 4 << 20, "100m": 100 << 20}
     made = {}
 

@@ -273,13 +273,14 @@ class Net:
     # -- programs -----------------------------------------------------------------------------------------------
 
     def argv(self, side, *cmd, options=()):
-        """@cmd as it must be started to run on @side ("private", "third" or "peer")."""
-        ns = {"private": self.private_ns, "peer": self.peer_ns, "rival": self.rival_ns,
-              "third": self.third_ns or self.private_ns}[side]
+        """@cmd as it must be started to run on @side ("private", "third", "peer", "rival", or "beside": the kernel's own sockets,
+        on whose loopback the private side's programs find their neighbours)."""
+        ns = {"private": self.private_ns, "peer": self.peer_ns, "third": self.third_ns or self.private_ns,
+              "rival": self.rival_ns, "beside": self.private_ns}[side]
         pre = ["nsenter", "--net=/run/netns/" + ns, "--"]
         if self.cpu is not None:
             pre += ["taskset", "-c", str(self.cpu)]
-        if side not in ("peer", "rival") and self.mode != "kernel":
+        if side not in ("peer", "rival", "beside") and self.mode != "kernel":
             if Options.sanitizer:       # the runtime has to be there before the library that wants it
                 pre += ["env", "LD_PRELOAD=" + Options.sanitizer,
                         "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", "UBSAN_OPTIONS=print_stacktrace=1"]
@@ -482,8 +483,10 @@ http {{
     client_body_temp_path {dir}/tmp; proxy_temp_path {dir}/tmp; fastcgi_temp_path {dir}/tmp;
     uwsgi_temp_path {dir}/tmp; scgi_temp_path {dir}/tmp;
     default_type text/plain;
+    {http}
     server {{
         listen {listen};
+        {server}
         root {root};
         location = / {{ return 200 "{body}"; }}
         location = /pid {{ return 200 "$pid\\n"; }}
@@ -497,7 +500,8 @@ http {{
 class Nginx:
     """The packaged nginx, in a directory of its own."""
 
-    def __init__(self, net, side="private", root=None, daemon=False, workers=2, port=80, main="", events="", options=()):
+    def __init__(self, net, side="private", root=None, daemon=False, workers=2, port=80, main="", events="", options=(),
+                 listen=None, http="", server=""):
         self.net, self.daemon = net, daemon
         self.addr = {"private": PRIVATE, "third": THIRD, "peer": PEER}[side]
         self.dir = tempfile.mkdtemp(prefix="nginx-", dir=net.dir)
@@ -505,7 +509,8 @@ class Nginx:
         os.chmod(self.dir, 0o755)
         os.mkdir(self.dir + "/tmp", 0o777)
         conf = NGINX_CONF.format(daemon="on" if daemon else "off", workers=workers, dir=self.dir, root=self.root,
-                                 listen="%d backlog=4096" % port, main=main, events=events, body="x" * 99 + "\\n")
+                                 listen=listen or "%d backlog=4096" % port, main=main, events=events, http=http, server=server,
+                                 body="x" * 99 + "\\n")
         with open(self.dir + "/nginx.conf", "w") as f:
             f.write(conf)
         self.cmd = ["/usr/sbin/nginx", "-p", self.dir, "-e", self.dir + "/error.log", "-c", self.dir + "/nginx.conf"]

@@ -97,3 +97,101 @@ def test_socat(net, how, kind):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive(), p.tails()
+
+
+# ---- to programs that cannot be ours, and back ----
+
+@pytest.mark.modes("tap", "kernel")
+def test_back_from_static(net):
+    """preloaded -> static -> preloaded: what was read ahead for the static program is not lost, nor out of order."""
+    p = net.start("private", PYTHON, "-c", SERVER % """
+    import subprocess
+    p = subprocess.Popen([CAT, 'exec', str(s.fileno()), 'cat'], pass_fds=[s.fileno()]); s.close(); p.wait()
+""", Options.prog("cat"), name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((5, 6, 100000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("addr", ["0.0.0.0", PRIVATE])
+def test_static_inherits_listener(net, addr):
+    """A static server gets a listening socket, as from inetd or systemd; after its end the port is closed."""
+    code = ("import os, socket, sys; l = socket.socket(); l.setsockopt(1, 2, 1); l.bind((%r, 7000)); l.listen(8);"
+            " l.set_inheritable(True); os.execv(sys.argv[1], [sys.argv[1], 'accept', str(l.fileno())])" % addr)
+    p = net.start("private", PYTHON, "-c", code, Options.prog("cat"), name="server")
+    net.wait_port(PRIVATE, 7000, p)
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    many = [net.connect(PRIVATE, 7000) for _ in range(20)]
+    for i, s in enumerate(many):
+        echo(s, 1000 * i, i)
+        s.close()
+    p.kill(9)
+    p.wait()
+
+    def refused():
+        try:
+            net.connect(PRIVATE, 7000, 2).close()
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:                    # the device went with the last process
+            return True
+        except OSError as e:
+            return e.errno in (113, 101)
+        return False
+    wait_for("the port to be closed", refused)
+
+
+SEND = """
+import array, os, socket, sys
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind(('0.0.0.0', 7000))
+l.listen(8)
+print('up', flush=True)
+while True:
+    s, a = l.accept()
+    u = socket.socket(socket.AF_UNIX)
+    u.connect('\\0%s')
+    u.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [s.fileno()]))])
+    s.close()
+    u.recv(1)
+    u.close()
+"""
+RECEIVE = """
+import array, os, socket, sys
+u = socket.socket(socket.AF_UNIX)
+u.bind('\\0%s')
+u.listen(8)
+print('up', flush=True)
+while True:
+    c, a = u.accept()
+    m, anc, f, a = c.recvmsg(1, 100)
+    fd = array.array('i', anc[0][2])[0]
+    s = socket.socket(socket.AF_INET if %r else socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+    while data := s.recv(1 << 16):
+        s.sendall(data)
+    s.close()
+    c.close()
+"""
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("to", ["ours", "outside"])
+def test_rights(net, to):
+    """A connection in a message: to a process of the host, and to one that knows nothing of it."""
+    name = net.id + ".rights"
+    tcp = net.mode == "kernel" or to == "ours"
+    side = "peer" if to == "outside" and net.mode == "tap" else "private"
+    r = net.start(side, PYTHON, "-c", RECEIVE % (name, tcp), name="receiver")
+    wait_for("the receiver", lambda: "up" in r.text() or not r.alive())
+    p = net.start("private", PYTHON, "-c", SEND % name, name="sender")
+    wait_for("the sender", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive() and r.alive(), p.tails() + r.tails()

@@ -10,6 +10,7 @@ from harness import PRIVATE, Options
 
 
 CASES = {}
+SETTINGS = {"fastopen": {"OWNSTACK_SYSCTL": "net.ipv4.tcp_fastopen=3"}}     # a kernel is told by the program itself
 
 
 def programs():
@@ -23,7 +24,7 @@ def test_prints_the_same(make_net, path):
     kernel, ours = make_net(mode="kernel"), make_net()
     want = kernel.start("private", path, "both", PRIVATE, "7100", name="kernel")
     status = want.wait(30)
-    got = ours.start("private", path, "both", PRIVATE, "7100", name="ours")
+    got = ours.start("private", path, "both", PRIVATE, "7100", name="ours", env=SETTINGS.get(os.path.basename(path)))
     assert got.wait(30) == status
     assert got.text() == want.text()
     assert want.text(), "the program printed nothing"

@@ -49,9 +49,7 @@ static bool privileged = true;
 static bool known_difference(int level, int name)
 {
 	if (level == SOL_SOCKET)
-		return name == SO_ZEROCOPY || name == SO_RCVLOWAT || /* refused; bounded by the host's own tcp_rmem */
-		       name == SO_TIMESTAMPING || name == 65 || /* the state that SOF_TIMESTAMPING_OPT_ID asks for */
-		       name == SO_ATTACH_BPF || name == SO_ATTACH_REUSEPORT_EBPF; /* the value is a descriptor's number */
+		return name == SO_ATTACH_BPF || name == SO_ATTACH_REUSEPORT_EBPF; /* the value is a descriptor's number */
 	if (level == IPPROTO_TCP)
 		return (name == TCP_REPAIR && privileged) || /* refused to everybody */
 		       name == TCP_CONGESTION || name == TCP_CC_INFO; /* the machine's default; sockopt_walk has cubic */

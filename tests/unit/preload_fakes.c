@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "preload_fakes.h"
+#include "../../host/join.h"
+#include "../../preload/preload_priv.h"
 
 int fake_wakes;
 void (*fake_sleep)(struct thr *t, uint32_t seen);
@@ -100,4 +102,26 @@ struct file *file_get(uint64_t handle)
 void watch_pass_on(struct thr *t)
 {
 	(void)t;
+}
+
+/* Numbers: none is ours, and none is dealt out. */
+struct fdent *fdtab_lookup(int fd)
+{
+	(void)fd;
+	return NULL;
+}
+
+int host_placeholder_fd(void)
+{
+	return -EBADF;
+}
+
+int fd_placeholder(bool cloexec)
+{
+	(void)cloexec;
+	return -EMFILE;
+}
+
+void rouse_forget(void)
+{
 }

@@ -142,3 +142,34 @@ Test(config, token_is_hexadecimal)
 	cr_assert_eq(from_env(&cfg, "OWNSTACK_TOKEN=zz0102030405060708090a0b0c0d0eff"), 0, "%s", err);
 	cr_expect_not(config_token(&cfg, token));
 }
+
+Test(config, settings_of_the_protocols_have_linux_s_names)
+{
+	struct config cfg;
+
+	cr_assert_eq(from_env(&cfg, "OWNSTACK_SYSCTL=net.ipv4.tcp_rmem=1000 2000\t3000,tcp_fastopen=0x403,tcp_ecn=1,"
+			      "net.ipv4.tcp_congestion_control=reno,ip_local_port_range=2000 3000"), 0, "%s", err);
+	cr_expect_eq(cfg.ctl.tcp_rmem[0], 1000u);
+	cr_expect_eq(cfg.ctl.tcp_rmem[2], 3000u);
+	cr_expect_eq(cfg.ctl.tcp_fastopen, 0x403u);
+	cr_expect_eq(cfg.ctl.ip_local_port_range[1], 3000);
+	cr_expect_eq(cfg.ctl.tcp_syncookies, 1, "what is not named keeps its default");
+	cr_expect_eq(cfg.ecn, 1u);
+	cr_expect_eq(cfg.congestion, 1u);
+}
+
+Test(config, wrong_settings_are_refused_by_name)
+{
+	static const char *const wrong[] = { "tcp_no_such=1", "tcp_fastopen", "tcp_fastopen=", "tcp_fastopen=x", "tcp_fastopen=4096",
+					     "tcp_rmem=1 2", "tcp_rmem=1 2 3 4", "ip_local_port_range=5 4", "tcp_syncookies=-1",
+					     "tcp_congestion_control=vegas", "ipv4.tcp_sack=1" };
+	struct config cfg;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		char text[128];
+
+		snprintf(text, sizeof(text), "OWNSTACK_SYSCTL=tcp_sack=1,%s", wrong[i]);
+		cr_expect_eq(from_env(&cfg, text), -EINVAL, "%s", wrong[i]);
+		cr_expect(strstr(err, wrong[i]), "%s: %s", wrong[i], err);
+	}
+}

@@ -287,6 +287,69 @@ EACH_HOW(frames_out_arrive_whole_and_come_back)
 	rig_close(&r);
 }
 
+/* Another process on the same queue has taken frames and is busy in its application. Frames come, and it ends. */
+static void armed_and_busy(const struct rig *r, const struct how *how, volatile int *took)
+{
+	struct io_loop_config lc = { .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET, .level = how->level,
+				     .no_rwf_nowait = how->old, .queue_fd = r->queue_fd };
+	struct io_waker *waker = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct io_wait w = { .rx = true, .block = true, .deadline = USEC_NEVER };
+	struct frame f[8];
+	struct io_loop *l;
+
+	if (io_loop_open(&l, &lc, waker) < 0)
+		_exit(1);
+	*took = 0;
+	while (*took < 4) {
+		int n = io_loop_rx(l, f, 8, true);
+
+		*took += n > 0 ? n : 0;
+		io_loop_rx_done(l);
+		if (n <= 0 && *took < 3)
+			io_loop_wait(l, &w);
+		else if (n <= 0)
+			break;
+	}
+	*took = 100;
+	while (*took != 101)
+		;
+	_exit(0);
+}
+
+EACH_HOW(frames_that_wait_survive_the_end_of_another_reader)
+{
+	volatile int *took = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct rig r = rig_open(how);
+	int status;
+
+	drain(&r);
+	for (uint32_t killed = 0; killed < 2; killed++) {
+		struct io_wait out = { .rx = false, .wake_seen = waker_word(r.waker) }; /* ours steps back */
+		pid_t pid;
+
+		io_loop_wait(r.l, &out);
+		*took = -1;
+		pid = fork();
+		if (!pid)
+			armed_and_busy(&r, how, took);
+		while (*took < 0)
+			sched_yield();
+		usleep(20000); /* it sleeps */
+		peer_send(&r, 0, 3);
+		while (*took != 100)
+			sched_yield();
+		peer_send(&r, killed * 10, 5);
+		usleep(1000);
+		if (killed)
+			kill(pid, SIGKILL);
+		else
+			*took = 101;
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		expect_frames(&r, killed * 10, 5);
+	}
+	rig_close(&r);
+}
+
 /* ---- waking ---- */
 
 EACH_HOW(wake_from_another_process_ends_the_sleep)
@@ -308,6 +371,34 @@ EACH_HOW(wake_from_another_process_ends_the_sleep)
 		cr_assert_lt(io_now(), w.deadline);
 		waitpid(pid, NULL, 0);
 	}
+	rig_close(&r);
+}
+
+/* A thread ended, its word has a new owner, and the kernel has not taken its ring apart yet. */
+EACH_HOW(wake_finds_the_new_owner_of_a_word)
+{
+	struct rig r = rig_open(how);
+	struct io_loop_config lc = { .queue_fd = r.queue_fd, .level = how->level, .no_rwf_nowait = how->old,
+				     .kind = how->dev == DEV_TAP ? IO_KIND_TAP : IO_KIND_PACKET };
+	struct io_wait short_one = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + MSEC(5) };
+	struct io_loop *fresh;
+
+	cr_assert_eq(io_loop_wait(r.l, &short_one), 0); /* what it waited with stays queued */
+	cr_assert_eq(io_loop_open(&fresh, &lc, r.waker), 0);
+	for (int i = 0; i < 3; i++) {
+		struct io_wait w = { .block = true, .wake_seen = waker_word(r.waker), .deadline = io_now() + SEC(2) };
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			usleep(5000);
+			io_wake(r.waker);
+			_exit(0);
+		}
+		cr_assert_eq(io_loop_wait(fresh, &w), IO_WAIT_WAKE, "round %d", i);
+		cr_assert_lt(io_now(), w.deadline, "round %d: by time-out", i);
+		waitpid(pid, NULL, 0);
+	}
+	io_loop_close(fresh);
 	rig_close(&r);
 }
 
@@ -506,7 +597,7 @@ EACH_HOW(kfds_that_stay_cost_no_more_calls)
 {
 	struct rig r = rig_open(how);
 	struct pollfd k = { .events = POLLIN };
-	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1, .kfds_stay = true };
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1, .kfds_key = 1 };
 	struct io_stats before, after;
 	int p[2];
 	char c;
@@ -535,6 +626,57 @@ EACH_HOW(kfds_that_stay_cost_no_more_calls)
 	cr_assert(got == 0 || got == IO_WAIT_KFD, "%d", got); /* a left-over event may be stale, once */
 	w.deadline = io_now() + MSEC(10);
 	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	rig_close(&r);
+}
+
+EACH_HOW(kfds_forgotten_are_let_go)
+{
+	struct rig r = rig_open(how);
+	struct pollfd k = { .events = POLLIN };
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1, .kfds_key = 7 };
+	int p[2], q[2];
+
+	drain(&r);
+	cr_assert_eq(pipe(p), 0);
+	k.fd = p[0];
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	io_loop_kfds_forget(r.l, 7);
+	close(p[0]);
+	signal(SIGPIPE, SIG_IGN);
+	cr_assert_eq(write(p[1], "x", 1), -1, "nobody holds the reading end");
+	cr_assert_eq(errno, EPIPE);
+
+	/* Another file under the same number, and another key: the old poll must not stand in for the new one. */
+	cr_assert_eq(pipe(q), 0);
+	cr_assert_eq(dup2(q[0], k.fd), k.fd);
+	cr_assert_eq(write(q[1], "x", 1), 1);
+	w.kfds_key = 8;
+	w.deadline = io_now() + SEC(5);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+	cr_assert_eq(k.revents, POLLIN);
+	rig_close(&r);
+}
+
+EACH_HOW(kfds_of_another_key_are_armed_anew)
+{
+	struct rig r = rig_open(how);
+	struct pollfd k = { .events = POLLIN };
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1, .kfds_key = 7 };
+	int p[2], q[2];
+
+	drain(&r);
+	cr_assert_eq(pipe(p), 0);
+	k.fd = p[0];
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	cr_assert_eq(pipe(q), 0);
+	cr_assert_eq(dup2(q[0], k.fd), k.fd);
+	cr_assert_eq(write(q[1], "x", 1), 1);
+	w.kfds_key = 8;
+	w.deadline = io_now() + SEC(5);
+	cr_assert_eq(io_loop_wait(r.l, &w), IO_WAIT_KFD);
+	cr_assert_eq(k.revents, POLLIN);
 	rig_close(&r);
 }
 

@@ -343,6 +343,41 @@ Test(join, parent_killed_in_the_middle_of_fork_is_cleaned_up)
 	EVENTUALLY(atomic_load(&host->n_live) == before);
 }
 
+Test(join, child_that_has_not_run_yet_keeps_its_place)
+{
+	const struct timespec longer = { 1, 700000000 }; /* than the keeper waits before it looks */
+	uint32_t before;
+	int status, tell[2];
+	struct { pid_t pid; uint32_t slot; } child;
+	pid_t pid;
+
+	join();
+	before = atomic_load(&host->n_live);
+	cr_assert_eq(pipe(tell), 0);
+	pid = fork();
+	if (!pid) {
+		struct file *old;
+
+		thr_fork_child();
+		host_fork_child();
+		if (host_join(&cfg, err, sizeof(err)) || fdtab_set(100, rig_file(thr_enter()), 0, &old) || slot_fork_prepare(&child.slot))
+			_exit(1);
+		child.pid = fork();
+		if (!child.pid)
+			for (;;)
+				pause(); /* as one that was stopped before it could take its slot */
+		if (write(tell[1], &child, sizeof(child)) != sizeof(child))
+			_exit(1);
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(pid, &status, 0);
+	cr_assert_eq(read(tell[0], &child, sizeof(child)), (ssize_t)sizeof(child));
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &longer, NULL);
+	cr_expect_eq(atomic_load(&host->slot[child.slot].state), SLOT_FORKING);
+	kill(child.pid, SIGKILL);
+	EVENTUALLY(atomic_load(&host->n_live) == before);
+}
+
 Test(join, killed_keeper_is_replaced)
 {
 	uint32_t first, second;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The shard lock and its holder: killed, stopped, traced. A member is single-stepped through the life of sockets and killed
- * while it holds the lock, at steps drawn from a seed; afterwards all structures are checked link by link, the others'
- * connections must go on, and nothing of the dead one may be left. OWNSTACK_LOCK_KILLS=n makes n kills instead of a few (for a
- * long run), OWNSTACK_LOCK_SEED another choice of them.
+ * (or stopped) while it holds the lock, at evenly spread instructions; afterwards all structures are checked link by link, the
+ * others' connections must go on, and nothing of the dead one may be left. OWNSTACK_LOCK_KILLS=n and OWNSTACK_LOCK_STOPS=n make
+ * n instead of a few (for a long run), OWNSTACK_LOCK_SEED another choice of them.
  */
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
@@ -148,11 +149,9 @@ static long killed_at;
 
 static void unnumber(struct thr *t, int fd)
 {
-	struct file *f = fdtab_clear(fd);
-
 	thr_enter();
 	shard_lock(t);
-	file_unref(t, f);
+	file_unref(t, fdtab_clear(fd));
 	thr_leave(t);
 }
 
@@ -193,34 +192,82 @@ static void life(struct thr *t)
 	unnumber(t, 100);
 }
 
-/**
- * stepped() - let @pid live, step by step, and kill it at its @n-th step under the lock
- * Return: steps it made under the lock, if it came to its end before
- */
-static uint64_t stepped(pid_t pid, uint64_t n)
+/* ---- stepping ---- */
+
+#define HOLDS_MAX 512
+static uint32_t hold_steps[HOLDS_MAX]; /* instructions under each hold of the lock in one whole life */
+static uint32_t n_holds;
+
+static void watch_lock(pid_t pid)
 {
-	uint64_t held = 0;
-	uint32_t slot = 0;
+	const long write_of_4 = 1 | 1 << 16 | 3 << 18;
+
+	cr_assert_eq(ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]), &host->shard.lock), 0);
+	cr_assert_eq(ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), write_of_4), 0);
+}
+
+/**
+ * stepped() - let @pid live until it has made @steps instructions in its @hold-th hold of the lock
+ *
+ * A hardware watchpoint stops it where it writes to the lock; only what it does under the hold in question is stepped through.
+ * @hold: UINT32_MAX: step through all and note their lengths
+ *
+ * Return: true: it stands there, stopped; false: it came to its end before
+ */
+static bool stepped(pid_t pid, uint32_t hold, uint32_t steps)
+{
+	uint32_t slot = 0, holds = 0, at = 0;
+	bool held = false, watched = false;
 	int status;
 
 	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
 		int sig = WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP ? 0 : WSTOPSIG(status);
 
-		if (!slot)
-			for (uint32_t i = 1; i < host->slot_top; i++)
-				slot = host->slot[i].pid == pid ? i : slot;
-		if (slot && (host->shard.lock & 0x3fff) == slot && held++ == n) {
-			struct user_regs_struct regs = { 0 };
-
-			ptrace(PTRACE_GETREGS, pid, 0, &regs);
-			killed_at = (long)regs.rip - (long)(uintptr_t)&stack_init;
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, __WALL);
-			return held;
+		if (!watched)
+			watch_lock(pid);
+		watched = true;
+		for (uint32_t i = 1; !slot && i < host->slot_top; i++)
+			slot = host->slot[i].pid == pid ? i : 0;
+		if (slot && (host->shard.lock & 0x3fff) == slot) {
+			at = held ? at + 1 : 0;
+			held = true;
+			if (holds == hold && at >= steps)
+				return true;
+		} else if (held) {
+			held = false;
+			if (hold == UINT32_MAX && holds < HOLDS_MAX)
+				hold_steps[n_holds++] = at;
+			if (holds == hold) { /* shorter than it was the first time: at the beginning of the next */
+				hold++;
+				steps = 0;
+			}
+			holds++;
 		}
-		ptrace(PTRACE_SINGLESTEP, pid, 0, sig);
+		ptrace(held && (holds == hold || hold == UINT32_MAX) ? PTRACE_SINGLESTEP : PTRACE_CONT, pid, 0, sig);
 	}
-	return held;
+	return false;
+}
+
+static void watch_end(pid_t pid)
+{
+	cr_assert_eq(ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), 0), 0);
+}
+
+/* The @n-th of all instructions under the lock. */
+static bool stepped_to(pid_t pid, uint64_t n)
+{
+	struct user_regs_struct regs = { 0 };
+	uint32_t hold = 0;
+	bool there;
+
+	while (hold < n_holds - 1 && n >= hold_steps[hold])
+		n -= hold_steps[hold++];
+	there = stepped(pid, hold, (uint32_t)n);
+	if (there) {
+		ptrace(PTRACE_GETREGS, pid, 0, &regs);
+		killed_at = (long)regs.rip - (long)(uintptr_t)&stack_init;
+	}
+	return there;
 }
 
 static pid_t victim(void)
@@ -254,78 +301,171 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 	return s ? strtoull(s, NULL, 0) : otherwise;
 }
 
-Test(lock, holder_killed_at_any_instruction, .timeout = 3600)
+/* What is left where nobody but this process has anything. */
+struct census {
+	uint32_t files, watches, waiters, epolls, tcbs, requests, pbufs, cells, fdchunks, kopts, passports;
+};
+
+static struct census census_take(void)
 {
-	uint64_t kills = env_number("OWNSTACK_LOCK_KILLS", KILLS), seed = env_number("OWNSTACK_LOCK_SEED", 1), total;
-	uint32_t files, watches, waiters, epolls, slot, leaks = 0;
-	struct file *mine[2];
-	struct stack *st;
+	struct stack_usage u;
+
+	stack_usage(host->shard.stack, &u);
+	return (struct census){ .files = host->files.in_use,	   .watches = host->watches.in_use, .waiters = host->waiters.in_use,
+				.epolls = host->epolls.in_use,	   .tcbs = u.tcbs,		    .requests = u.requests,
+				.pbufs = u.frames,		   .cells = u.cells,		    .fdchunks = host->fdchunks.in_use,
+				.kopts = host->kopts.in_use,	   .passports = host->passports.in_use };
+}
+
+/* The peer has still to answer what closed: a while is given for that, kept going by questions to it. */
+static void census_is(struct thr *t, struct file *f, struct census *was)
+{
+	usec_t until = io_now() + SEC(2);
+	struct census now;
+
+	do {
+		now = census_take();
+		if (!memcmp(&now, was, sizeof(now)))
+			return;
+		ping(t, f, 1, SEC(3));
+	} while (io_now() < until);
+	cr_expect_eq(now.files, was->files, "at stack_init%+ld: %u files, were %u", killed_at, now.files, was->files);
+	cr_expect_eq(now.watches, was->watches, "at stack_init%+ld: %u watches, were %u", killed_at, now.watches, was->watches);
+	cr_expect_eq(now.waiters, was->waiters, "at stack_init%+ld: %u waiters, were %u", killed_at, now.waiters, was->waiters);
+	cr_expect_eq(now.epolls, was->epolls, "at stack_init%+ld: %u epolls, were %u", killed_at, now.epolls, was->epolls);
+	cr_expect_eq(now.tcbs, was->tcbs, "at stack_init%+ld: %u tcbs, were %u", killed_at, now.tcbs, was->tcbs);
+	cr_expect_eq(now.requests, was->requests, "at stack_init%+ld: %u requests, were %u", killed_at, now.requests, was->requests);
+	cr_expect_eq(now.pbufs, was->pbufs, "at stack_init%+ld: %u pbufs, were %u", killed_at, now.pbufs, was->pbufs);
+	cr_expect_eq(now.cells, was->cells, "at stack_init%+ld: %u cells, were %u", killed_at, now.cells, was->cells);
+	cr_expect_eq(now.fdchunks, was->fdchunks, "at stack_init%+ld: %u chunks, were %u", killed_at, now.fdchunks, was->fdchunks);
+	*was = now; /* each is reported once */
+}
+
+static void is_sound(struct thr *t, const char *when)
+{
+	usec_t before = io_now(), waited;
+
+	fault[0] = 0;
+	thr_enter();
+	shard_lock(t);
+	waited = io_now() - before;
+	stack_sound(host->shard.stack);
+	ready_sound();
+	thr_leave(t);
+	cr_expect_leq(waited, MSEC(BREAK_MS), "at stack_init%+ld: %llu us for the lock", killed_at, (unsigned long long)waited);
+	cr_assert_eq(fault[0], 0, "%s at stack_init%+ld: %s", when, killed_at, fault);
+}
+
+static void bystander_connect(struct thr *t, struct file **ret)
+{
+	*ret = sock_open(t);
+	cr_assert_eq(sock_connect(t, *ret, ECHO_PORT, io_now() + SEC(2)), 0);
+}
+
+/* This process with two connections of its own; the victim's life is measured. Return: instructions it makes under the lock */
+static uint64_t bystander(struct thr **ret_t, struct file *mine[2], bool with_keeper)
+{
+	uint64_t total = 0;
 	struct thr *t;
 	pid_t pid;
 
-	drive_rig(IO_LEVEL_POLL, false);
-	st = host->shard.stack;
+	drive_rig(IO_LEVEL_POLL, with_keeper);
 	atomic_store(&shared->peer_port, 80);
 	slot_register();
-	t = thr_enter();
-	for (int i = 0; i < 2; i++) {
-		mine[i] = sock_open(t);
-		cr_assert_eq(sock_connect(t, mine[i], ECHO_PORT, io_now() + SEC(2)), 0);
-	}
-	total = stepped(victim(), UINT64_MAX);
+	*ret_t = t = thr_enter();
+	for (int i = 0; i < 2; i++)
+		bystander_connect(t, &mine[i]);
+	pid = victim();
+	cr_assert_not(stepped(pid, UINT32_MAX, 0));
+	if (!with_keeper)
+		slot_drop(t, slot_of(pid));
+	for (uint32_t i = 0; i < n_holds; i++)
+		total += hold_steps[i];
 	cr_assert_gt(total, 1000);
-	for (uint32_t i = 2; i < host->slot_top; i++)
-		if (i != slot_self() && host->slot[i].pid)
-			slot_drop(t, i);
-	files = host->files.in_use, watches = host->watches.in_use, waiters = host->waiters.in_use, epolls = host->epolls.in_use;
-	for (uint64_t k = 0; k < kills; k++) {
-		uint64_t n = (seed = seed * 6364136223846793005u + 1442695040888963407u, (seed >> 16) % total);
-		bool touched[2];
-		usec_t before;
+	for (int i = 0; i < 20; i++) { /* what it closed is answered */
+		usleep(2000);
+		ping(t, mine[0], 1, SEC(3));
+	}
+	return total;
+}
 
-		pid = victim();
-		stepped(pid, n);
+Test(lock, holder_killed_at_any_instruction, .timeout = 7200)
+{
+	uint64_t kills = env_number("OWNSTACK_LOCK_KILLS", KILLS), seed = env_number("OWNSTACK_LOCK_SEED", 1), total;
+	struct census was;
+	struct file *mine[2];
+	struct stack *st;
+	struct thr *t;
+
+	total = bystander(&t, mine, false);
+	st = host->shard.stack;
+	was = census_take();
+	for (uint64_t k = 0; k < kills; k++) {
+		bool touched[2];
+		uint32_t slot;
+		pid_t pid = victim();
+
+		if (stepped_to(pid, (k * total / kills + seed * 7919) % total)) {
+			kill(pid, SIGKILL);
+			waitpid(pid, NULL, __WALL);
+		}
 		for (int i = 0; i < 2; i++) { /* it may have been at a late segment of ours: then that one may be reset */
 			uint32_t index = slab_index(&st->tcbs, mine[i]->tcb);
 
 			touched[i] = st->touching[0] == index || st->touching[1] == index;
 		}
 		slot = slot_of(pid);
-		fault[0] = 0;
-		before = io_now();
-		thr_enter();
-		shard_lock(t);
-		cr_expect_leq(io_now() - before, MSEC(BREAK_MS));
-		stack_sound(st);
-		ready_sound();
-		thr_leave(t);
-		cr_assert_eq(fault[0], 0, "killed at stack_init%+ld: %s", killed_at, fault);
+		is_sound(t, "killed");
 		for (int i = 0; i < 2; i++)
 			cr_assert(ping(t, mine[i], k, SEC(3)) != USEC_NEVER || touched[i], "killed at stack_init%+ld: connection %d is broken", killed_at, i);
 		if (slot)
 			slot_drop(t, slot);
-		thr_enter();
-		shard_lock(t);
-		stack_sound(st);
-		ready_sound();
-		thr_leave(t);
-		cr_assert_eq(fault[0], 0, "killed at stack_init%+ld, dropped: %s", killed_at, fault);
-		leaks += host->files.in_use - files;
-		cr_expect_eq(host->watches.in_use, watches, "killed at stack_init%+ld", killed_at);
-		cr_expect_eq(host->waiters.in_use, waiters, "killed at stack_init%+ld", killed_at);
-		cr_expect_eq(host->epolls.in_use, epolls, "killed at stack_init%+ld", killed_at);
-		files = host->files.in_use, watches = host->watches.in_use, epolls = host->epolls.in_use;
+		is_sound(t, "killed and dropped");
 		for (int i = 0; i < 2; i++) {
 			if (tcp_state(mine[i]->tcb) == TCPS_ESTABLISHED)
 				continue;
 			cr_expect(touched[i]);
 			sock_close(t, mine[i]);
-			mine[i] = sock_open(t);
-			cr_assert_eq(sock_connect(t, mine[i], ECHO_PORT, io_now() + SEC(2)), 0);
+			bystander_connect(t, &mine[i]);
 		}
+		census_is(t, mine[0], &was);
 	}
-	/* a call's reference and the note of it in its waiter are two stores; a death between them leaks the file */
-	cr_expect_leq(leaks, 1 + kills / 50, "%u files", leaks);
+}
+
+/*
+ * Stopped there, it is let out by who needs the lock, stops as it was told, and once continued lives on to its end. It may have
+ * left as the driver: that is the keeper's to notice.
+ */
+Test(lock, holder_stopped_at_any_instruction, .timeout = 7200)
+{
+	uint64_t stops = env_number("OWNSTACK_LOCK_STOPS", KILLS / 2), seed = env_number("OWNSTACK_LOCK_SEED", 1), total, reached = 0;
+	struct census was;
+	struct file *mine[2];
+	struct thr *t;
+
+	total = bystander(&t, mine, true);
+	was = census_take();
+	for (uint64_t k = 0; k < stops; k++) {
+		pid_t pid = victim();
+		uint32_t slot;
+
+		if (!stepped_to(pid, (k * total / stops + seed * 7919) % total))
+			continue; /* the keeper drove, and it had less to do */
+		reached++;
+		slot = slot_of(pid);
+		watch_end(pid);
+		ptrace(PTRACE_DETACH, pid, 0, SIGSTOP);
+		cr_assert(WITHIN_MS(1000, slot_life(slot) == SLOT_STOPPED));
+		is_sound(t, "stopped");
+		for (int i = 0; i < 2; i++)
+			cr_assert_neq(ping(t, mine[i], k, SEC(3)), USEC_NEVER, "stopped at stack_init%+ld: connection %d is broken", killed_at, i);
+		cr_expect(WITHIN_MS(1000, slot_life(slot) == SLOT_STOPPED), "stopped at stack_init%+ld: it does not stay stopped", killed_at);
+		kill(pid, SIGCONT);
+		cr_expect_eq(rig_reap(pid), 0, "stopped at stack_init%+ld: it did not come to its end", killed_at);
+		is_sound(t, "stopped and ended");
+		census_is(t, mine[0], &was);
+	}
+	cr_expect_geq(reached, stops / 2);
 }
 
 /* ---- stopped, not dead ---- */

@@ -143,9 +143,11 @@ Test(slot, references_of_calls_in_progress_die_with_the_process)
 	}
 	slot_fork_parent(child, pid);
 	cr_assert_eq(rig_reap(pid), 0);
-	cr_expect_eq(atomic_load(&f->refs), 4);
+	cr_expect_eq(atomic_load(&f->refs), 2);
+	cr_expect_eq(f->holds, 2);
 	slot_drop(t, child);
 	cr_expect_eq(atomic_load(&f->refs), 1);
+	cr_expect_eq(f->holds, 0);
 	cr_expect_eq(host->waiters.in_use, 1);
 }
 

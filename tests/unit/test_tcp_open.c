@@ -35,7 +35,7 @@ Test(tcp_open, connect_syn_carries_linux_options)
 	cr_assert(rig_seg.o.sack_ok);
 	cr_assert(rig_seg.o.ts);
 	cr_assert(rig_seg.o.wscale_ok);
-	cr_assert_eq(rig_seg.o.wscale, 7);
+	cr_assert_eq(rig_seg.o.wscale, 10);
 	cr_assert_eq(tcp_state(r.t), TCPS_SYN_SENT);
 	expect_silence(&r);
 }
