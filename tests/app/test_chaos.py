@@ -110,13 +110,14 @@ def test_warden_dies_under_load(net):
 
 # -- the price of coming and going --------------------------------------------------------------------------------------
 
-def median_ms(once, n):
+def times_ms(once, n):
+    """(least, median): the least is what it takes where the machine has the time, and what is bounded."""
     got = []
     for _ in range(n):
         begin = time.perf_counter()
         once()
         got.append((time.perf_counter() - begin) * 1000)
-    return statistics.median(got)
+    return min(got), statistics.median(got)
 
 
 def rss_anon_kb(pid):
@@ -130,7 +131,7 @@ def rss_anon_kb(pid):
 def test_price_of_a_host(net):
     """`ownstack run true` adds at most 3 ms, joining a running host 5 ms to the first connect; the helpers have 2 MB of their own.
 
-    Best of three medians: the bound is on what the program does, not on what else the machine does."""
+    The least of many, since the bound is on what the program does and not on what else the machine does."""
     if Options.sanitizer:
         pytest.skip("a sanitizer costs more than that")
     Nginx(net, workers=1)
@@ -140,14 +141,13 @@ def test_price_of_a_host(net):
     ns = ["nsenter", "--net=/run/netns/" + net.private_ns, "--"]
     env = dict(os.environ, **net.env)
     client = Options.prog("first")
-    added, joined = [], []
-    for _ in range(3):
-        plain = median_ms(lambda: run(*ns, "/bin/true"), 25)
-        added.append(median_ms(lambda: run(*ns, *net.ownstack_run(), "/bin/true", env=env), 25) - plain)
-        with_kernel = [int(run(*ns, client, "127.0.0.1", "80").split()[0]) for _ in range(15)]
-        private = [int(run(*ns, *net.ownstack_run(), client, "10.77.0.1", "1", env=env).split()[0]) for _ in range(15)]
-        joined.append((statistics.median(private) - statistics.median(with_kernel)) / 1000)
-    print("added %s ms, joined %s ms, RssAnon %d kB" % (added, joined, own))
+    plain = times_ms(lambda: run(*ns, "/bin/true"), 60)
+    under = times_ms(lambda: run(*ns, *net.ownstack_run(), "/bin/true", env=env), 60)
+    kernel = [int(run(*ns, client, "127.0.0.1", "80").split()[0]) / 1000 for _ in range(30)]
+    private = [int(run(*ns, *net.ownstack_run(), client, "10.77.0.1", "1", env=env).split()[0]) / 1000 for _ in range(30)]
+    print("true: %.2f ms, under ownstack %.2f ms (medians %.2f, %.2f); first connect %.2f ms, private %.2f ms (medians %.2f, %.2f); "
+          "RssAnon of the helpers %d kB" % (plain[0], under[0], plain[1], under[1], min(kernel), min(private),
+                                            statistics.median(kernel), statistics.median(private), own))
     assert own <= 2048
-    assert min(added) <= 3
-    assert min(joined) <= 5
+    assert under[0] - plain[0] <= 3
+    assert min(private) - min(kernel) <= 5
