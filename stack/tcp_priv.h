@@ -108,6 +108,7 @@ void tcp_pace_update(struct tcb *t);	/* pace_Bps from cwnd, round trip and the p
 /** tcp_pace_waits() - may nothing leave yet; the timer will tell */
 bool tcp_pace_waits(struct stack *st, struct tcb *t, usec_t now);
 void tcp_pace_sent(struct tcb *t, uint32_t len, usec_t now);
+uint32_t tcp_tso_frame_max(const struct tcb *t, uint32_t gso);
 uint32_t tcp_pace_frame_max(const struct tcb *t);	/* octets of one frame: about a millisecond's worth */
 
 /* tcp_timer.c */
