@@ -28,6 +28,8 @@ struct cc_ops {
 	void (*init)(struct stack *st, struct tcp_conn *t, usec_t now);
 	/** ack() - @acked new octets were acknowledged outside of recovery; @rtt_us: sample, UINT32_MAX: none */
 	void (*ack)(struct tcp_conn *t, uint32_t acked, uint32_t rtt_us, usec_t now);
+	/** sample() - something was delivered, in whatever order and state; @rtt_us as above. May be NULL */
+	void (*sample)(struct tcp_conn *t, uint32_t rtt_us, usec_t now);
 	/** ssthresh() - loss was found: the new slow start threshold, at least two segments */
 	uint32_t (*ssthresh)(struct tcp_conn *t, usec_t now);
 	/** undo() - that loss was none */

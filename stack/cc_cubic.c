@@ -16,6 +16,8 @@
 #define HS_SAMPLES	8u
 #define HS_CSS_DIVISOR	4u
 #define HS_CSS_ROUNDS	5u
+#define HS_TRAIN_GAP_US 2000u	/* Linux's hystart_ack_delta_us */
+#define HS_TRAIN_SEGS	16u	/* and hystart_low_window */
 
 struct cubic {
 	uint32_t epoch_ms;	/* start of this growth, 0: none */
@@ -27,6 +29,8 @@ struct cubic {
 	uint32_t round_end;	/* HyStart++: the round ends when this is acknowledged */
 	uint32_t rtt_last, rtt_cur, samples, css_baseline, css_rounds;
 	uint32_t hs_done;	/* slow start ended once */
+	uint32_t hs_done_prior;	/* for undo */
+	uint32_t round_at_us, train_at_us; /* when the round began, when the last acknowledgment without a gap came */
 };
 _Static_assert(sizeof(struct cubic) <= TCP_CC_WORDS * sizeof(uint32_t), "fits the connection");
 
@@ -56,36 +60,73 @@ static uint32_t cbrt64(uint64_t x)
 static void cubic_init(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)st;
-	(void)now;
 	memset(t->cc, 0, sizeof(t->cc));
 	cubic_of(t)->rtt_last = cubic_of(t)->rtt_cur = UINT32_MAX;
 	cubic_of(t)->round_end = t->snd_nxt;
+	cubic_of(t)->round_at_us = cubic_of(t)->train_at_us = (uint32_t)now;
 }
 
 /* ---- HyStart++: leave slow start when the round trip grows, before loss ---- */
 
-static void round_start(struct tcp_conn *t, struct cubic *c)
+static void round_start(struct tcp_conn *t, struct cubic *c, usec_t now)
 {
+	c->round_at_us = c->train_at_us = (uint32_t)now;
 	c->round_end = t->snd_nxt;
 	c->rtt_last = c->rtt_cur;
 	c->rtt_cur = UINT32_MAX;
 	c->samples = 0;
 }
 
+static uint32_t hs_thresh(uint32_t rtt_us)
+{
+	uint32_t us = rtt_us / 8;
+
+	return us < HS_RTT_MIN_US ? HS_RTT_MIN_US : us > HS_RTT_MAX_US ? HS_RTT_MAX_US : us;
+}
+
+static void slow_start_over(struct tcp_conn *t, struct cubic *c)
+{
+	t->ssthresh = t->cwnd;
+	c->hs_done = 1;
+}
+
 /**
- * hystart() - RFC 9406 4.2
- * @acked:	octets acknowledged
+ * train_fills_path() - have acknowledgments come without a gap for half a round trip
  *
- * Return: octets that slow start may grow by: all, a quarter in conservative slow start. Sets ssthresh where it ends.
+ * Each lets two segments go, so the flight they leave behind fills the path for a whole one: it holds no more, whatever the
+ * round trip says, whose growth shows a round later, when cwnd has doubled again. The other half of the HyStart that RFC 9406
+ * came from; half a round trip as Linux, and a whole one where pacing spreads what leaves.
  */
-static uint32_t hystart(struct tcp_conn *t, struct cubic *c, uint32_t acked, uint32_t rtt_us)
+static bool train_fills_path(const struct tcp_conn *t, struct cubic *c, usec_t now)
+{
+	uint32_t enough = t->pace_Bps ? t->min_rtt_us : t->min_rtt_us / 2;
+
+	if ((uint32_t)now - c->train_at_us > HS_TRAIN_GAP_US)
+		return false;
+	c->train_at_us = (uint32_t)now;
+	return enough && t->cwnd >= HS_TRAIN_SEGS * t->snd_mss && (uint32_t)now - c->round_at_us > enough;
+}
+
+/**
+ * hystart() - RFC 9406 4.2: when does slow start become conservative, when does it end
+ *
+ * The rounds of conservative slow start are there to find out whether the growth of the round trip was a passing one. Where
+ * it goes on growing by as much again that is answered, and slow start ends at once: five rounds at a quarter would still
+ * triple cwnd, and lose a good part of a window where the queue is not as deep as that. Linux's HyStart, which has no such
+ * rounds, does not; so we would be slower.
+ *
+ * Acknowledgments that only SACK count too: where order is bad there are few others.
+ */
+static void hystart(struct tcp_conn *t, struct cubic *c, uint32_t rtt_us, usec_t now)
 {
 	if (seq_gt(t->snd_una, c->round_end)) {
-		if (c->css_baseline && ++c->css_rounds >= HS_CSS_ROUNDS) {
-			t->ssthresh = t->cwnd;
-			c->hs_done = 1;
-		}
-		round_start(t, c);
+		if (c->css_baseline && ++c->css_rounds >= HS_CSS_ROUNDS)
+			slow_start_over(t, c);
+		round_start(t, c, now);
+	}
+	if (train_fills_path(t, c, now)) {
+		slow_start_over(t, c);
+		return;
 	}
 	if (rtt_us != UINT32_MAX) {
 		c->samples++;
@@ -93,17 +134,21 @@ static uint32_t hystart(struct tcp_conn *t, struct cubic *c, uint32_t acked, uin
 			c->rtt_cur = rtt_us;
 	}
 	if (c->samples >= HS_SAMPLES && c->rtt_cur != UINT32_MAX && c->rtt_last != UINT32_MAX) {
-		uint32_t grace = c->rtt_last / 8;
-
-		grace = grace < HS_RTT_MIN_US ? HS_RTT_MIN_US : grace > HS_RTT_MAX_US ? HS_RTT_MAX_US : grace;
 		if (c->css_baseline && c->rtt_cur < c->css_baseline) {
 			c->css_baseline = 0; /* it was no queue: back to slow start */
-		} else if (!c->css_baseline && c->rtt_cur >= c->rtt_last + grace) {
+		} else if (c->css_baseline && c->rtt_cur >= c->css_baseline + hs_thresh(c->css_baseline)) {
+			slow_start_over(t, c);
+		} else if (!c->css_baseline && c->rtt_cur >= c->rtt_last + hs_thresh(c->rtt_last)) {
 			c->css_baseline = c->rtt_cur;
 			c->css_rounds = 0;
 		}
 	}
-	return c->css_baseline ? acked / HS_CSS_DIVISOR : acked;
+}
+
+static void cubic_sample(struct tcp_conn *t, uint32_t rtt_us, usec_t now)
+{
+	if (t->cwnd < t->ssthresh && !cubic_of(t)->hs_done)
+		hystart(t, cubic_of(t), rtt_us, now);
 }
 
 /* ---- congestion avoidance ---- */
@@ -162,8 +207,9 @@ static void cubic_ack(struct tcp_conn *t, uint32_t acked, uint32_t rtt_us, usec_
 {
 	struct cubic *c = cubic_of(t);
 
+	(void)rtt_us;
 	if (t->cwnd < t->ssthresh) {
-		uint32_t n = c->hs_done ? acked : hystart(t, c, acked, rtt_us), left;
+		uint32_t n = !c->hs_done && c->css_baseline ? acked / HS_CSS_DIVISOR : acked, left;
 
 		left = cc_slow_start(t, n);
 		if (t->cwnd < t->ssthresh)
@@ -184,6 +230,7 @@ static uint32_t cubic_ssthresh(struct tcp_conn *t, usec_t now)
 	c->w_max_prior = c->w_max;
 	c->w_max = w < c->w_max ? (uint32_t)((uint64_t)w * (SCALE + BETA) / (2 * SCALE)) : w;
 	c->epoch_ms = 0;
+	c->hs_done_prior = c->hs_done;
 	c->hs_done = 1;
 	ss = (uint32_t)((uint64_t)t->cwnd * BETA / SCALE);
 	return ss > 2 * t->snd_mss ? ss : 2 * t->snd_mss;
@@ -191,8 +238,11 @@ static uint32_t cubic_ssthresh(struct tcp_conn *t, usec_t now)
 
 static void cubic_undo(struct tcp_conn *t)
 {
-	cubic_of(t)->w_max = cubic_of(t)->w_max_prior;
-	cubic_of(t)->epoch_ms = 0;
+	struct cubic *c = cubic_of(t);
+
+	c->w_max = c->w_max_prior;
+	c->epoch_ms = 0;
+	c->hs_done = c->hs_done_prior; /* else what is left of slow start would run into the end of the queue */
 }
 
 static void cubic_restart(struct tcp_conn *t, usec_t idle_us)
@@ -218,10 +268,10 @@ static void cubic_rest(const struct tcp_conn *t, uint32_t *keep)
 static void cubic_resume(struct tcp_conn *t, const uint32_t *keep)
 {
 	cubic_of(t)->w_max = cubic_of(t)->w_max_prior = keep[0];
-	cubic_of(t)->hs_done = keep[1];
+	cubic_of(t)->hs_done = cubic_of(t)->hs_done_prior = keep[1];
 }
 
 const struct cc_ops cc_cubic = {
-	.name = "cubic", .init = cubic_init, .ack = cubic_ack, .ssthresh = cubic_ssthresh, .undo = cubic_undo,
+	.name = "cubic", .init = cubic_init, .ack = cubic_ack, .sample = cubic_sample, .ssthresh = cubic_ssthresh, .undo = cubic_undo,
 	.restart = cubic_restart, .timeout = cubic_timeout, .rest = cubic_rest, .resume = cubic_resume,
 };

@@ -550,6 +550,8 @@ static int send_new(struct stack *st, struct tcp_conn *t, usec_t now)
 	gso = tcp_gso_payload_max(st, t);
 	if (t->pace_Bps && gso > tcp_pace_frame_max(t))
 		gso = tcp_pace_frame_max(t);
+	else if (!t->pace_Bps && gso > t->snd_mss && unsent > t->snd_mss)
+		gso = tcp_tso_frame_max(t, gso);
 	if (t->ecn & ECN_CWR)
 		gso = t->snd_mss; /* CWR is for one segment */
 	len = unsent < gso ? unsent : gso;

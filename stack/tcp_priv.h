@@ -145,6 +145,7 @@ void tcp_pace_update(struct tcp_conn *t);	/* pace_Bps from cwnd, round trip and 
 /** tcp_pace_waits() - may nothing leave yet; the timer will tell */
 bool tcp_pace_waits(struct stack *st, struct tcp_conn *t, usec_t now);
 void tcp_pace_sent(struct tcp_conn *t, uint32_t len, usec_t now);
+uint32_t tcp_tso_frame_max(const struct tcp_conn *t, uint32_t gso);
 uint32_t tcp_pace_frame_max(const struct tcp_conn *t);	/* octets of one frame: about a millisecond's worth */
 
 /* tcp_timer.c */

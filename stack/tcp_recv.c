@@ -443,14 +443,16 @@ static void rcv_rtt_measure(struct tcp_conn *t, const struct tcp_seg *s, usec_t 
  */
 static void rcv_space_adjust(struct stack *st, struct tcp_conn *t, usec_t now)
 {
-	uint32_t copied = t->copied_seq - t->rcvq_seq;
+	uint32_t copied = t->copied_seq - t->rcvq_seq, was = t->rcvq_space;
 	uint64_t win;
 
 	if (t->rcv_rtt_us == 0 || now - t->rcvq_at < t->rcv_rtt_us)
 		return;
-	if (copied > t->rcvq_space && !t->opts.rcvbuf_locked) {
-		uint32_t was = t->rcvq_space ? t->rcvq_space : 1;
-
+	if (was == 0) { /* the first round trip: beside an initial window, not beside nothing, or all would be given at once */
+		was = TCP_INIT_CWND_SEGS * t->advmss;
+		was = was && was < t->rcv_space_bytes ? was : t->rcv_space_bytes ? t->rcv_space_bytes : 1;
+	}
+	if (copied > was && !t->opts.rcvbuf_locked) {
 		win = 2ull * copied + 16ull * t->advmss;
 		win += 2 * (win * (copied - was) / was);
 		if (win > st->ctl.tcp_rmem[2] / 2)
@@ -460,8 +462,7 @@ static void rcv_space_adjust(struct stack *st, struct tcp_conn *t, usec_t now)
 			tcp_rcv_space_init(t);
 		}
 	}
-	if (copied > t->rcvq_space)
-		t->rcvq_space = copied;
+	t->rcvq_space = copied > was ? copied : was;
 	t->rcvq_seq = t->copied_seq;
 	t->rcvq_at = now;
 }

@@ -18,7 +18,9 @@
  *
  * Undo: prior_cwnd and prior_ssthresh come back when it shows that nothing was lost, by one of
  *
- *   timestamp   the first acknowledgment of new data echoes one older than our first retransmission (Eifel)
+ *   timestamp   the first acknowledgment of new data echoes one older than our first retransmission (Eifel). While other
+ *               retransmissions are on their way what they were for may still be lost: then nothing is undone, and
+ *               nothing more called lost (Linux's tcp_try_undo_partial())
  *   D-SACK      all that was sent again is reported as duplicate (undo_bytes reaches 0); also after recovery has ended
  *   F-RTO       after a time-out something is acknowledged that was sent once only. Where the first acknowledgment does
  *               not decide, new data is sent instead of retransmissions, and the second one does (RFC 5682 3)
@@ -386,7 +388,6 @@ static void leave_recovery(struct tcp_conn *t)
 	t->high_rxt = t->snd_una;
 	t->ca_state = t->sacked_bytes ? TCP_CA_DISORDER : TCP_CA_OPEN;
 	tcp_timer_clear(t, TCPT_RACK);
-	tcp_rack_recovered(t);
 }
 
 /* RFC 3522: does this acknowledgment echo a segment older than our first retransmission */
@@ -492,21 +493,35 @@ static bool frto_says_spurious(struct tcp_conn *t, const struct tcp_ack_state *a
 	return false;
 }
 
-/* In RECOVERY or LOSS: was it for nothing, is it over */
-static void go_on(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
+/* The hole at snd_una was filled by what came late, but there are others, and they have been sent again */
+static bool delayed_in_part(const struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
+{
+	return t->ca_state == TCP_CA_RECOVERY && t->flags & TF_UNDO && t->flags & TF_SACK && t->undo_bytes != 0 &&
+	       t->rexmt_bytes > 0 && seq_lt(t->snd_una, t->recover) && echoes_original(t, s, a);
+}
+
+/* In RECOVERY or LOSS: was it for nothing, is it over. False: nothing more is to be called lost by this acknowledgment */
+static bool go_on(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a)
 {
 	if (t->ca_state == TCP_CA_LOSS && frto_says_spurious(t, a)) {
 		t->frto = FRTO_OFF;
 		if (t->flags & TF_UNDO) {
 			CNT(st, TcpExtTCPSpuriousRTOs);
 			undo(st, t);
-			return;
+			return true;
 		}
 	}
-	if (may_undo(t, s, a))
+	if (delayed_in_part(t, s, a)) {
+		t->lost_edge = seq_max(t->snd_una, seq_min(t->lost_edge, t->high_rxt));
+		return false;
+	}
+	if (may_undo(t, s, a)) {
 		undo(st, t);
-	else if (seq_geq(t->snd_una, t->recover))
+	} else if (seq_geq(t->snd_una, t->recover)) {
 		leave_recovery(t);
+		tcp_rack_recovered(t);
+	}
+	return true;
 }
 
 /* A probe repaired what nobody saw missing: one reduction, as if it had been seen (RFC 8985 7.4.2) */
@@ -539,7 +554,7 @@ static void look_for_loss(struct stack *st, struct tcp_conn *t, uint32_t deliver
 
 void tcp_recovery(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, const struct tcp_ack_state *a, usec_t now)
 {
-	bool was_recovering = t->ca_state >= TCP_CA_RECOVERY, more = false;
+	bool was_recovering = t->ca_state >= TCP_CA_RECOVERY, more = false, look = true;
 
 	count_dupacks(t, a);
 	if (a->reordered && t->flags & TF_SACK)
@@ -547,15 +562,19 @@ void tcp_recovery(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s,
 	if (t->tlp != TLP_NONE && tcp_tail_probe_acked(t, a) && !was_recovering)
 		tail_probe_repaired(st, t, now);
 	if (was_recovering) {
-		go_on(st, t, s, a);
+		look = go_on(st, t, s, a);
 	} else if (a->dsack && t->flags & TF_UNDO && t->undo_bytes == 0) {
 		CNT(st, TcpExtTCPDSACKUndo);
 		undo_window(t);
 	}
-	if (t->ca_state >= TCP_CA_RECOVERY)
+	if (!look)
+		pipe_update(t);
+	else if (t->ca_state >= TCP_CA_RECOVERY)
 		more = mark_lost(st, t, now);
 	else
 		look_for_loss(st, t, a->delivered, now);
+	if (tcp_cc_ops(t)->sample && a->delivered)
+		tcp_cc_ops(t)->sample(t, a->rtt_us, now);
 	if (t->ca_state == TCP_CA_RECOVERY && t->cc_cell)
 		; /* those with a model say themselves what may be in flight */
 	else if (t->ca_state == TCP_CA_RECOVERY)

@@ -149,7 +149,7 @@ class Proc:
 class Net:
     """A private side and a peer side, see the head of this file."""
 
-    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False, relay=None):
+    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False, relay=None, rival=False):
         assert mode in ("tap", "packet", "kernel")
         self.mode, self.mtu, self.cpu, self.io = mode, mtu, cpu, Options.io if io is None else io
         self.id = "%s-%d" % (TAG, next(_numbers))
@@ -158,6 +158,7 @@ class Net:
         self.relay_ns = None if not relay else self.private_ns if mode == "tap" else self.id + "-r"
         self.third_ns = self.id + "-q" if mode == "kernel" and second_host else None
         self.second_host, self.relay = second_host, None
+        self.rival_ns = self.id + "-x" if rival else None       # a kernel on the private host's side of the relay
         self.peer_dev = "tap0" if mode == "tap" and not relay else "veth1"
         self.dir = tempfile.mkdtemp(prefix=self.id + "-", dir="/tmp")
         os.chmod(self.dir, 0o755)
@@ -176,7 +177,7 @@ class Net:
     # -- devices ------------------------------------------------------------------------------------------------
 
     def namespaces(self):
-        return {self.peer_ns, self.private_ns, self.third_ns, self.relay_ns} - {None}
+        return {self.peer_ns, self.private_ns, self.third_ns, self.relay_ns, self.rival_ns} - {None}
 
     def _make(self, relay):
         for ns in self.namespaces():
@@ -205,11 +206,26 @@ class Net:
             self.ip(self.relay_ns, "link", "set", "tap0", "up")
         else:
             self._veth("veth0", self.private_ns, "wire0", self.relay_ns)
+        near = "tap0" if self.mode == "tap" else "wire0"
+        if self.rival_ns:
+            near = self._make_rival()
         self.relay = Proc(self, ["nsenter", "--net=/run/netns/" + self.relay_ns, "--", *relay, "--ready", "1",
-                                 "packet:tap0" if self.mode == "tap" else "packet:wire0", "packet:wire1"], "relay")
+                                 "packet:" + near, "packet:wire1"], "relay")
         self.procs.append(self.relay)
         wait_for("the relay", lambda: self.relay.text() or not self.relay.alive())
         assert self.relay.alive(), self.relay.tails()
+
+    def _make_rival(self):
+        """A bridge joins the private host's TAP and a kernel's device before the relay. Returns the relay's device."""
+        self.ip(self.relay_ns, "link", "add", "br0", "type", "bridge")
+        self.ip(self.relay_ns, "link", "set", "br0", "up")
+        self._veth("veth0", self.rival_ns, "wire2", self.relay_ns)
+        self._veth("wire0", self.relay_ns, "wire3", self.relay_ns)
+        for port in ("tap0", "wire2", "wire3"):
+            self.ip(self.relay_ns, "link", "set", port, "master", "br0")
+        self.ip(self.rival_ns, "addr", "add", "%s/%d" % (THIRD, PREFIX), "dev", "veth0")
+        self.ip(self.rival_ns, "route", "replace", "10.77.0.0/%d" % PREFIX, "dev", "veth0", "src", THIRD, "congctl", "cubic")
+        return "wire0"
 
     def _make_bridge(self):
         """Two hosts on a bridge; the bridge's own address is the kernel's, for probes."""
@@ -257,14 +273,14 @@ class Net:
     # -- programs -----------------------------------------------------------------------------------------------
 
     def argv(self, side, *cmd, options=()):
-        """@cmd as it must be started to run on @side ("private", "third", "peer", or "beside": the kernel's own sockets,
+        """@cmd as it must be started to run on @side ("private", "third", "peer", "rival", or "beside": the kernel's own sockets,
         on whose loopback the private side's programs find their neighbours)."""
         ns = {"private": self.private_ns, "peer": self.peer_ns, "third": self.third_ns or self.private_ns,
-              "beside": self.private_ns}[side]
+              "rival": self.rival_ns, "beside": self.private_ns}[side]
         pre = ["nsenter", "--net=/run/netns/" + ns, "--"]
         if self.cpu is not None:
             pre += ["taskset", "-c", str(self.cpu)]
-        if side not in ("peer", "beside") and self.mode != "kernel":
+        if side not in ("peer", "rival", "beside") and self.mode != "kernel":
             if Options.sanitizer:       # the runtime has to be there before the library that wants it
                 pre += ["env", "LD_PRELOAD=" + Options.sanitizer,
                         "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", "UBSAN_OPTIONS=print_stacktrace=1"]

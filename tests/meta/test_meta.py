@@ -120,7 +120,66 @@ def states(root, *_):
     return bad
 
 
-RULES = {f.__name__: f for f in (layering, exports, bound_past_us, stack_symbols, stack_globals, docs, states)}
+def all_tests(root):
+    """names of packet scripts, unit tests, scenarios (sim_NAME), parity programs, app tests and meson tests"""
+    sys.path.insert(0, os.path.join(root, "tests/unit"))
+    import states as table
+    names = table.known_tests(root)
+    for folder, pattern, prefix in (("tests/sim", r'^\t\{ "(\w+)"', "sim_"), ("tests/app", r"^def (test_\w+)", "")):
+        for name in os.listdir(os.path.join(root, folder)):
+            if name.endswith((".c", ".py")):
+                with open(os.path.join(root, folder, name), encoding="utf-8") as f:
+                    names.update(prefix + m for m in re.findall(pattern, f.read(), re.M))
+    return names
+
+
+def rows(path):
+    """cells of each row of each table of a page; heads and rulers left out"""
+    with open(path, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    for i, line in enumerate(lines):
+        if line.startswith("|") and not line.startswith("|---") and not lines[i + 1:i + 2] == []:
+            if not lines[i + 1].startswith("|---"):
+                yield [c.strip() for c in line.strip("|").split("|")]
+        elif line.startswith("|") and not line.startswith("|---"):
+            yield [c.strip() for c in line.strip("|").split("|")]
+
+
+def packet_list(root, *_):
+    """tests/packet/README.md: each row names a test, each name is one"""
+    known, bad, named = all_tests(root), [], 0
+    for cells in rows(os.path.join(root, "tests/packet/README.md")):
+        names = re.findall(r"`(\w+)`", cells[-1])
+        named += len(names)
+        bad += ["%s: no test" % cells[0]] if not names else []
+        bad += ["%s: %s is no test" % (cells[0], n) for n in names if n not in known]
+    return bad if named else ["no row found"]
+
+
+def rfc_tests(root, *_):
+    """docs/rfc: each test that a row names exists"""
+    known, bad, seen = all_tests(root), [], 0
+    folder = os.path.join(root, "docs/rfc")
+    for page in sorted(os.listdir(folder)):
+        for cells in rows(os.path.join(folder, page)):
+            for name in re.findall(r"`([^`]+)`", cells[-1]):
+                seen += 1
+                short = name.split("::")[-1]
+                if name.startswith("sim_") and name.endswith("*"):
+                    if any(k.startswith(name[:-1]) for k in known):
+                        continue
+                elif short in known or "sim_" + short in known:
+                    continue
+                elif re.fullmatch(r"[\w/]+(\.\w+)?", name) and any(
+                        os.path.exists(os.path.join(root, d, name)) for d in ("", "tests", "tests/unit", "tests/packet", "tests/sim")):
+                    continue
+                elif name + ".pkt" in {os.path.basename(k) for k in known}:
+                    continue
+                bad.append("%s: %s is no test" % (page, name))
+    return bad if seen else ["no row names a test"]
+
+
+RULES = {f.__name__: f for f in (packet_list, rfc_tests, layering, exports, bound_past_us, stack_symbols, stack_globals, docs, states)}
 bad = RULES[sys.argv[1]](*sys.argv[2:])
 print("\n".join(bad))
 sys.exit(bool(bad))

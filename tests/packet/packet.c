@@ -21,12 +21,14 @@
  *
  * Words for the peer's segments only: opt HEX (octets of options as they are, padded with zeros), off N (data offset, in
  * words), gso N (a super-frame of segments of N octets), badsum (wrong checksum), short N (the IP packet ends N octets
- * early). For both: urg N (urgent pointer), tos N.
+ * early). For both: urg N (urgent pointer), tos N, tfo [HEX] (the Fast Open option: with a cookie of these octets; without
+ * one, "any cookie" of ours, the one we gave last of the peer's; tfo - is a request without a cookie).
  *
  * Every frame we send must be met by a ">" line before the next packet, call or end. Sequence numbers are relative to
  * the initial ones of each side (the SYN has 0). Octets of payload are a function of their number and checked.
  *
- * Calls: socket; bind PORT; listen PORT [BACKLOG] (socket l); connect [PORT] (socket c); accept [NAME] (from l, to c
+ * Calls: socket; bind PORT; listen PORT [BACKLOG] (socket l); connect [PORT] (socket c); fastopen [PORT] (connect with data
+ * to follow); accept [NAME] (from l, to c
  * unless named); write N [more]; read N (result: octets; 0 at the end); close; shutdown rd|wr|rdwr; set OPTION VALUE;
  * state NAME; poll BIT...; error NAME; sockets N (connections in being); timewaits N; requests N; sysctl NAME VALUE
  * (first lines only); no_neighbour (first lines only: the peer's station must be asked for); peer_iss N; forget (the
@@ -54,9 +56,10 @@ struct seg { /* as read from a line or from a frame; present: which fields are t
 	unsigned flags;
 	uint32_t seq, len, ack, win, mss, wscale, tsval, tsecr, sack[8], urg, tos, off, gso, short_by;
 	unsigned n_sack, n_raw;
-	bool has_ack, has_win, has_mss, has_wscale, sackok, has_ts, has_ecr, has_peer, has_urg, has_tos, badsum;
+	unsigned n_tfo;
+	bool has_ack, has_win, has_mss, has_wscale, sackok, has_ts, has_ecr, has_peer, has_urg, has_tos, badsum, has_tfo, any_tfo;
 	uint16_t peer;
-	uint8_t raw[40];
+	uint8_t raw[40], tfo[16];
 };
 
 struct out_frame {
@@ -72,6 +75,8 @@ struct peer { /* one port of the peer's */
 	uint16_t port, our_port;
 	uint32_t iss, our_iss, our_ts;
 	bool iss_known;
+	uint8_t tfo[16]; /* cookie that we gave */
+	unsigned n_tfo;
 };
 
 struct sock {
@@ -189,6 +194,10 @@ static void seg_text(const struct seg *s, const struct peer *pe, char *t, size_t
 		n += snprintf(t + n, room - (size_t)n, " sackok");
 	if (s->has_ts)
 		n += snprintf(t + n, room - (size_t)n, " ts %u %u", s->tsval, s->tsecr);
+	if (s->has_tfo)
+		n += snprintf(t + n, room - (size_t)n, " tfo of %u", s->n_tfo);
+	if (s->has_tos || s->tos)
+		n += snprintf(t + n, room - (size_t)n, " tos %u", s->tos);
 	for (unsigned i = 0; i < s->n_sack; i++)
 		n += snprintf(t + n, room - (size_t)n, "%s%u-%u", i ? "," : " sack ", s->sack[2 * i] - pe->iss,
 			      s->sack[2 * i + 1] - pe->iss);
@@ -224,6 +233,10 @@ static void options_read(const uint8_t *o, uint32_t len, struct seg *s)
 			s->has_ts = true;
 			s->tsval = get32(o + 2);
 			s->tsecr = get32(o + 6);
+		} else if (o[0] == 34 && n <= 18) {
+			s->has_tfo = true;
+			s->n_tfo = n - 2;
+			memcpy(s->tfo, o + 2, n - 2);
 		} else if (o[0] == 5) {
 			for (s->n_sack = 0; s->n_sack < (n - 2) / 8; s->n_sack++) {
 				s->sack[2 * s->n_sack] = get32(o + 2 + 8 * s->n_sack);
@@ -294,6 +307,10 @@ static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 	}
 	if (o->seg.has_ts)
 		pe->our_ts = o->seg.tsval;
+	if (o->seg.has_tfo && o->seg.n_tfo && o->seg.flags & ACK) {
+		pe->n_tfo = o->seg.n_tfo;
+		memcpy(pe->tfo, o->seg.tfo, sizeof(pe->tfo));
+	}
 	for (uint32_t i = 0; i < o->seg.len; i++)
 		o->payload_ok &= t[off + i] == pattern(o->seg.seq + !!(o->seg.flags & SYN) - pe->our_iss + i);
 	seg_text(&o->seg, pe, o->text, sizeof(o->text));
@@ -379,6 +396,22 @@ static unsigned hex_read(struct player *p, const char *w, uint8_t *ret_b, unsign
 	return n;
 }
 
+/* The word "tfo" at @i. Return: the last word that belongs to it */
+static int tfo_parse(struct player *p, int i, struct seg *s)
+{
+	const char *w = i + 1 < p->n_words ? p->word[i + 1] : "";
+
+	s->has_tfo = true;
+	if (!strcmp(w, "-"))
+		return i + 1;
+	if (strlen(w) >= 8 && strspn(w, "0123456789abcdef") == strlen(w)) {
+		s->n_tfo = hex_read(p, w, s->tfo, sizeof(s->tfo));
+		return i + 1;
+	}
+	s->any_tfo = true;
+	return i;
+}
+
 /* Words from @i on; numbers stay relative. */
 static struct seg seg_parse(struct player *p, int i)
 {
@@ -422,6 +455,8 @@ static struct seg seg_parse(struct player *p, int i)
 			s.badsum = true;
 		else if (!strcmp(w, "opt"))
 			s.n_raw = hex_read(p, p->word[++i], s.raw, sizeof(s.raw));
+		else if (!strcmp(w, "tfo"))
+			i = tfo_parse(p, i, &s);
 		else if (!strcmp(w, "ts")) {
 			s.has_ts = true;
 			s.tsval = need_number(p, ++i);
@@ -475,6 +510,12 @@ static uint32_t options_write(const struct seg *s, const struct peer *pe, uint8_
 		for (unsigned i = 0; i < 2 * s->n_sack; i++)
 			put32(o + 2 + 4 * i, s->sack[i] + pe->our_iss);
 		o += 2 + 8 * s->n_sack;
+	}
+	if (s->has_tfo) {
+		unsigned n = s->any_tfo ? pe->n_tfo : s->n_tfo;
+
+		memcpy(put_option(o, 34, (uint8_t)(2 + n)), s->any_tfo ? pe->tfo : s->tfo, n);
+		o += 2 + n;
 	}
 	while ((o - from) % 4)
 		*o++ = 1;
@@ -611,6 +652,9 @@ static bool seg_match(const struct seg *want, const struct seg *got, const struc
 	if (want->n_sack && want->n_sack != got->n_sack)
 		return false;
 	if ((want->has_urg && want->urg != got->urg) || (want->has_tos && want->tos != got->tos))
+		return false;
+	if (want->has_tfo && (!got->has_tfo || (want->any_tfo ? got->n_tfo == 0 : want->n_tfo != got->n_tfo) ||
+			      memcmp(want->tfo, got->tfo, want->n_tfo) != 0))
 		return false;
 	for (unsigned i = 0; i < 2 * want->n_sack; i++)
 		if (want->sack[i] != got->sack[i] - pe->iss)
@@ -781,6 +825,10 @@ static long do_set(struct player *p, struct sock *s, const char *opt, uint32_t v
 		o->notsent_lowat_bytes = v;
 	else if (!strcmp(opt, "tos"))
 		o->tos = (uint8_t)v;
+	else if (!strcmp(opt, "fastopen"))
+		o->fastopen_qlen = v;
+	else if (!strcmp(opt, "pacing"))
+		o->max_pacing_Bps = v;
 	else if (!strcmp(opt, "cc"))
 		o->cc = (uint8_t)v, id = TCP_OPT_CC;
 	else
@@ -897,6 +945,7 @@ static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 		CTL(tcp_max_syn_backlog), CTL(somaxconn), CTL(tcp_max_orphans), CTL(tcp_max_tw_buckets), CTL(tcp_init_cwnd),
 		CTL(tcp_timewait_us), CTL(tcp_sack), CTL(tcp_timestamps), CTL(tcp_window_scaling), CTL(tcp_challenge_ack_limit),
 		CTL(tcp_keepalive_time_s), CTL(tcp_keepalive_intvl_s), CTL(tcp_keepalive_probes), CTL(tcp_retries1),
+		CTL(tcp_ecn), CTL(tcp_ecn_fallback), CTL(tcp_slow_start_after_idle),
 		CTL(ip_default_ttl), CTL(tcp_congestion), CTL(tcp_syncookies), CTL(tcp_mtu_probing), CTL(tcp_fastopen),
 #undef CTL
 	};
@@ -921,7 +970,8 @@ static long call(struct player *p, struct sock *s, const char *name, int i)
 	struct tcb *t;
 	long r;
 
-	if (!strcmp(name, "socket") || !strcmp(name, "bind") || !strcmp(name, "listen") || !strcmp(name, "connect"))
+	if (!strcmp(name, "socket") || !strcmp(name, "bind") || !strcmp(name, "listen") || !strcmp(name, "connect") ||
+	    !strcmp(name, "fastopen"))
 		sock_open(p, s);
 	if (!s->tcb && strcmp(name, "accept") != 0) {
 		fail(p, "socket %s is not open", s->name);
@@ -943,13 +993,13 @@ static long call(struct player *p, struct sock *s, const char *name, int i)
 		r = tcp_bind(p->st, s->tcb, &ep, p->now);
 		return r < 0 && r != -EINVAL ? r : tcp_listen(p->st, s->tcb, (int)backlog, p->now);
 	}
-	if (!strcmp(name, "connect")) {
+	if (!strcmp(name, "connect") || !strcmp(name, "fastopen")) {
 		uint32_t port = 80;
 
 		number(arg, &port);
 		p->peer_port = (uint16_t)port;
 		ep = (struct endpoint){ ipaddr_v4(PEER_IP), (uint16_t)port };
-		return tcp_connect(p->st, s->tcb, &ep, p->now);
+		return *name == 'f' ? tcp_connect_data(p->st, s->tcb, &ep, p->now) : tcp_connect(p->st, s->tcb, &ep, p->now);
 	}
 	if (!strcmp(name, "accept")) {
 		struct sock *l = sock_named(p, "l"), *c = *arg && *arg != '=' ? sock_named(p, arg) : s;

@@ -693,7 +693,7 @@ const struct scenario scenarios[] = {
 	  cc_fair_2_reno, 1, false },
 	{ "fair_2_bbr", "two BBR flows, 100 Mbit/s, 20 ms, 60 s",
 	  cc_fair_2_bbr, 1, false },
-	{ "fair_10_bbr", "ten BBR flows, 100 Mbit/s, 20 ms, 60 s",
+	{ "fair_10_bbr", "ten BBR flows, 100 Mbit/s, 20 ms, from 50 s to 100 s",
 	  cc_fair_10_bbr, 1, false },
 	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 120 KiB",
 	  cc_fair_10_ecn, 1, false },

@@ -28,7 +28,7 @@ def known_tests(root):
                 names.add(name[:-4])
             elif name.startswith("test_") and name.endswith(".c"):
                 with open(os.path.join(folder, name), encoding="utf-8") as f:
-                    names.update(re.findall(r"^Test\(\w+, (\w+)", f.read(), re.M))
+                    names.update(re.findall(r"^(?:Test\(\w+, |TEST\()(\w+)", f.read(), re.M))
     return names
 
 

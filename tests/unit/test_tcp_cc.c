@@ -611,6 +611,39 @@ Test(tcp_window, never_shrinks)
 	}
 }
 
+/* What is held counts, and a thousand segments of ten octets hold little more than their octets */
+Test(tcp_window, tiny_segments_share_cells)
+{
+	struct rig r = rig_established();
+
+	for (uint32_t i = 0; i < 1000; i++) {
+		peer_sends(&r, .flags = ACK, .seq = i * 10, .len = 10);
+		while (take(&r))
+			;
+	}
+	cr_assert_eq(r.t->conn->rcv_bytes, 10000u);
+	cr_assert_lt(r.t->conn->rcv_mem_bytes, 13000u);
+}
+
+/* A frame holds a millisecond of what cwnd lets go in a round trip, on a near path all that the device takes */
+Test(tcp_pacing, frame_without_pacing_holds_a_millisecond)
+{
+	struct rig r = rig_established(.smss = 1000);
+	uint32_t mss = r.t->conn->snd_mss;
+
+	r.t->conn->cwnd = r.t->conn->ssthresh = 1000 * mss;
+	r.t->conn->srtt_us = 100000 << 3;
+	r.t->conn->min_rtt_us = 100000;
+	cr_assert_eq(tcp_tso_frame_max(r.t->conn, 64 * mss), 11 * mss); /* 1.2 * 1000 / 100 ms, of 1,024 in a second */
+	r.t->conn->cwnd = 10 * mss;
+	cr_assert_eq(tcp_tso_frame_max(r.t->conn, 64 * mss), 2 * mss, "two segments at least");
+	r.t->conn->min_rtt_us = 400;
+	cr_assert_eq(tcp_tso_frame_max(r.t->conn, 64 * mss), 64 * mss);
+	r.t->conn->min_rtt_us = 600;
+	cr_assert_eq(tcp_tso_frame_max(r.t->conn, 64 * mss), 32 * mss);
+	peer_sends(&r, .flags = RST);
+}
+
 /* RFC 9293 3.8.6.2.2: what is opened is a segment or half of the buffer, not the sliver that was read */
 Test(tcp_window, receiver_offers_no_slivers)
 {
