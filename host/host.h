@@ -125,6 +125,7 @@ struct file {
 	uint32_t recv_busy, send_busy; /* waiter index of the thread that copies without the lock */
 	int32_t owner;		/* F_SETOWN */
 	int32_t sig;		/* F_SETSIG */
+	uint32_t disconnects;	/* by connect(AF_UNSPEC), so that a sleeping receiver learns of it */
 	int32_t async_fd;	/* number that O_ASYNC was set by: what siginfo says */
 	struct kopt *kopts;	/* options that only the kernel has a use for (preload/kopt.c) */
 	uint8_t stamp, inq;	/* control data that recvmsg() gives: SO_TIMESTAMP* (STAMP_*), TCP_INQ */

@@ -165,6 +165,7 @@ void ready_passed_look(struct thr *t, usec_t age_us)
 
 static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 {
+	bool to_all = bits & (EPOLLHUP | EPOLLRDHUP); /* an end concerns everybody: Linux's sk_state_change() wakes all */
 	bool exclusive_done = false;
 	struct watch *next;
 
@@ -182,7 +183,7 @@ static void notify(struct thr *t, struct file *f, uint32_t bits, int depth)
 			ready_push(w);
 			woke = epoll_wake(t, w->ep, depth);
 		}
-		if (w->exclusive && woke) {
+		if (w->exclusive && woke && !to_all) {
 			exclusive_done = true;
 			if (w->next) /* exclusive ones stand behind: others wait for the same */
 				passed_link(t, f);

@@ -512,8 +512,8 @@ static void ring_kfd_cqe(struct loop_ring *r, uint32_t i, uint32_t gen, int res)
 		return; /* of a wait long gone */
 	k->armed = false;
 	r->n_kfd_armed--;
-	if (res == -ECANCELED)
-		return;
+	if (res == -ECANCELED || res == -EINVAL)
+		return; /* -EINVAL: a file that never tells of anything, such as a regular one; what it is ready for was looked at */
 	k->revents = res >= 0 ? (short)res : res == -EBADF ? POLLNVAL : POLLERR;
 }
 

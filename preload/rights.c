@@ -107,18 +107,29 @@ static void passport_revoke(uint64_t ino)
 	thr_leave(t);
 }
 
-static bool sends_ours(const struct msghdr *m)
+/* All of it is the program's memory, and may not be there: then the kernel says so. */
+static bool sends_ours(const struct msghdr *msg)
 {
-	size_t n;
+	struct cmsghdr c;
+	struct msghdr m;
 
-	if (!m || !m->msg_control || m->msg_controllen < sizeof(struct cmsghdr) || !host_joined() || slot_is_vfork_child())
+	if (!msg || !host_joined() || slot_is_vfork_child() || user_copy(&m, msg, sizeof(m)) || !m.msg_control)
 		return false;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c)) {
-		int *fds = cmsg_fds(c, &n);
+	for (size_t off = 0; off + sizeof(c) <= m.msg_controllen; off += CMSG_ALIGN(c.cmsg_len)) {
+		const uint8_t *at = (const uint8_t *)m.msg_control + off;
 
-		for (size_t i = 0; i < n; i++)
-			if (fdtab_lookup(fds[i]))
+		if (user_copy(&c, at, sizeof(c)) || c.cmsg_len < sizeof(c) || c.cmsg_len > m.msg_controllen - off)
+			return false;
+		if (c.cmsg_level != SOL_SOCKET || c.cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = CMSG_LEN(0); i + sizeof(int) <= c.cmsg_len; i += sizeof(int)) {
+			int fd;
+
+			if (user_copy(&fd, at + i, sizeof(fd)))
+				return false;
+			if (fdtab_lookup(fd))
 				return true;
+		}
 	}
 	return false;
 }

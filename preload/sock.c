@@ -93,6 +93,11 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
 }
 
+bool op_nonblock(const struct op *op, bool was)
+{
+	return was || (sig_scope_interrupted(&op->scope, false) && op->f->status & O_NONBLOCK);
+}
+
 void op_moved(struct op *op)
 {
 	if (!op->partial && !sig_scope_interrupted(&op->scope, true))
@@ -467,6 +472,7 @@ static int accept_private(struct op *op, int fd, struct sockaddr *addr, socklen_
 						   : op_wait(op, EPOLLIN, true, nonblock, f->rcvtimeo_us);
 		if (r)
 			return r;
+		nonblock = op_nonblock(op, nonblock);
 		ask_kernel = f->kernel_listens && !nonblock;
 	}
 }
@@ -596,8 +602,10 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 
 	if (len < sizeof(a->sa.sa_family))
 		return -EINVAL;
-	if (a->sa.sa_family == AF_UNSPEC)
+	if (a->sa.sa_family == AF_UNSPEC) {
+		f->disconnects++;
 		return tcp_disconnect(st, f->tcb, op->t->now);
+	}
 	r = addr_to_endpoint(f->family, a, len, &to);
 	if (r && tcp_connects_anew(f->tcb))
 		return r;
@@ -621,7 +629,9 @@ int sk_connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 	if (!op_begin_any(&op, fd))
 		return (int)kernel_result(libc_next.connect(fd, addr, len));
-	r = op.f->kind == FILE_EPOLL ? -ENOTSOCK : addr_from_user(&a, addr, len);
+	r = addr_from_user(&a, addr, len);
+	if (!r && op.f->kind == FILE_EPOLL)
+		r = -ENOTSOCK;
 	if (r)
 		return (int)op_end(&op, r);
 	r = connect_decide(&op, fd, &a, len);

@@ -33,6 +33,8 @@ struct op {
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
 bool op_begin_any(struct op *op, int fd);
+/** op_nonblock() - a call that a handler restarts looks at O_NONBLOCK again. @was: what it found when it was made */
+bool op_nonblock(const struct op *op, bool was);
 /** op_moved() - octets were moved: any handler that runs from now on ends the call, with what was moved */
 void op_moved(struct op *op);
 void op_hold(struct op *op); /* keep f over an unlocked stretch */

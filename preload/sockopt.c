@@ -433,7 +433,7 @@ static int get_port(struct op *op, struct val *v)
 	struct endpoint ep;
 
 	tcp_local(op->f->tcb, &ep);
-	return give_int(v, ep.port);
+	return give_int(v, tcp_has_port(op->f->tcb) ? ep.port : 0);
 }
 
 static int get_peername(struct op *op, struct val *v)
@@ -535,10 +535,7 @@ static int get_v6only(struct op *op, struct val *v)
 
 static int set_v6only(struct op *op, const struct val *v)
 {
-	struct endpoint local;
-
-	tcp_local(op->f->tcb, &local);
-	if (local.port)
+	if (tcp_has_port(op->f->tcb))
 		return -EINVAL;
 	tcp_opts(op->f->tcb)->v6only = !!v->i;
 	return 0;

@@ -223,9 +223,11 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 	bool nonblock = f->status & O_NONBLOCK || flags & MSG_DONTWAIT, waitall = flags & MSG_WAITALL;
 	size_t want = u->left, done = 0, low = (size_t)tcp_opts(f->tcb)->rcvlowat_bytes;
 	size_t target = waitall || low > want ? want : low;
+	uint32_t disconnects = f->disconnects;
 	struct tcp_errq_view told;
 	ssize_t r;
 
+	op->partial = !want; /* no handler restarts a wait for nothing */
 	if (flags & MSG_ERRQUEUE)
 		return tcp_errq_take(own_stack(), f->tcb, &told) ? 0 : -EAGAIN;
 	if (flags & MSG_OOB)
@@ -257,6 +259,10 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			r = busy_wait(op, &f->recv_busy, EPOLLIN, nonblock, f->rcvtimeo_us);
 		else if (r == -EAGAIN)
 			r = op_wait(op, EPOLLIN, false, nonblock, f->rcvtimeo_us);
+		if (r == 0)
+			nonblock = op_nonblock(op, nonblock);
+		if (r == 0 && f->disconnects != disconnects)
+			r = -EPIPE; /* of all errors */
 		if (!want && op->waited && r < 0 && r != -EBADF) /* Linux waits once for 0 octets, and is content with whatever ended the wait */
 			return 0;
 		if (r < 0)
@@ -416,6 +422,16 @@ ssize_t sk_recvmsg(int fd, struct msghdr *msg, int flags)
 	return kernel ? kernel_result(libc_next.recvmsg(fd, msg, flags)) : r;
 }
 
+/* Linux looks at the error before the first message, even where recvmsg() would give the end of the stream. */
+static int error_taken(int fd)
+{
+	struct op op;
+
+	if (!op_begin(&op, fd))
+		return 0;
+	return (int)op_end(&op, -tcp_error_take(op.f->tcb));
+}
+
 int sk_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
 {
 	usec_t end = USEC_NEVER;
@@ -430,6 +446,11 @@ int sk_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct 
 		if (limit.tv_sec < 0 || limit.tv_nsec < 0 || limit.tv_nsec >= 1000000000)
 			return -EINVAL;
 		end = io_now() + SEC(limit.tv_sec) + (usec_t)limit.tv_nsec / 1000;
+	}
+	if (!(flags & MSG_ERRQUEUE)) {
+		r = error_taken(fd);
+		if (r)
+			return (int)r;
 	}
 	for (i = 0; i < n && i < IOV_MAX; i++) {
 		unsigned int got;

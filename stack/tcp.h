@@ -151,6 +151,7 @@ uint32_t tcp_poll(const struct tcb *tcb);		/* TCP_EV_* bits that hold now, as Li
 enum tcp_state tcp_state(const struct tcb *tcb);
 bool tcp_error_pending(const struct tcb *tcb);		/* unlike TCP_EV_ERR, which other things set as well */
 int tcp_error_take(struct tcb *tcb);			/* SO_ERROR: positive errno, cleared */
+bool tcp_has_port(const struct tcb *tcb); /* held now; tcp_local() goes on telling the last one, as Linux does */
 void tcp_local(const struct tcb *tcb, struct endpoint *ret_ep);
 /** tcp_saved_syn() - the headers that a listener kept with TCP_SAVE_SYN; NULL: none */
 const void *tcp_saved_syn(const struct tcb *tcb, size_t *ret_len);

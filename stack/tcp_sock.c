@@ -442,7 +442,11 @@ static int bind_with_port(struct stack *st, struct tcb *t, const struct endpoint
 
 int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t now)
 {
+	bool used = t->state != TCPS_CLOSED || t->flags & TF_BOUND;
+
 	(void)now;
+	if (t->family == 6 && used)
+		return -EINVAL;
 	if (t->family == 4 && !ipaddr_is_v4(ep->addr))
 		return -EAFNOSUPPORT;
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(ep->addr))
@@ -450,7 +454,7 @@ int tcp_bind(struct stack *st, struct tcb *t, const struct endpoint *ep, usec_t 
 	if (!ipaddr_is_any(ep->addr) && !stack_addr_is_ours(st, ep->addr) && !route_broadcast(st, &ep->addr) &&
 	    !t->opts.freebind && !t->opts.transparent)
 		return -EADDRNOTAVAIL;
-	if (t->state != TCPS_CLOSED || t->flags & TF_BOUND) /* looked at last, as by Linux */
+	if (used) /* Linux looks at it last for IPv4, first for IPv6 */
 		return -EINVAL;
 	if (ep->port || !t->opts.bind_no_port)
 		return bind_with_port(st, t, ep);
@@ -869,6 +873,8 @@ int tcp_shutdown(struct stack *st, struct tcb *t, int how, usec_t now)
 	case TCPS_CLOSE_WAIT:
 	case TCPS_LAST_ACK:
 	case TCPS_CLOSING:
+		if (t->flags & TF_CONNECTING) /* nobody asked how connect() went: Linux takes it for told */
+			t->flags = (t->flags & ~TF_CONNECTING) | TF_CONNECTED;
 		break;
 	}
 	if (how != 1)
@@ -1199,6 +1205,11 @@ int tcp_error_take(struct tcb *t)
 
 	t->error = 0;
 	return err;
+}
+
+bool tcp_has_port(const struct tcb *t)
+{
+	return t->state != TCPS_CLOSED || t->flags & TF_BOUND;
 }
 
 void tcp_local(const struct tcb *t, struct endpoint *ret_ep)

@@ -3,11 +3,12 @@
 
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
 
-from harness import run, sha256_file
+from harness import parse_ab, run, sha256_file
 
 
 def where(program):
@@ -38,6 +39,18 @@ def ab(net, url, requests=2000, at_once=32, keep=True, side="peer"):
     assert "Failed requests:        0" in out, out
     assert "Complete requests:      %d" % requests in out, out
     assert "Non-2xx" not in out, out
+
+
+def stop_ab(load):
+    """An ab that runs until it is interrupted says what it has then: nothing may have failed."""
+    assert load.alive(), load.tails()
+    load.kill(signal.SIGINT)
+    load.wait(20)
+    assert "apr_" not in load.text("err"), load.tails()        # its word for a connection that failed
+    assert "Complete requests" in load.text(), load.tails()
+    r = parse_ab(load.text())
+    assert (r["failed"], r["write_errors"], r["bad_answers"]) == (0, 0, 0), load.tails()
+    return r
 
 
 def fetch(net, url, want, *more, side="peer"):

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from harness import PEER, PRIVATE, Nginx, Options, is_alive, parse_ab, wait_for, wrk_argv
-from programs import ab, certificate, fetch, home, needs
+from harness import PEER, PRIVATE, Nginx, Options, is_alive, wait_for
+from programs import ab, certificate, fetch, home, needs, stop_ab
 
 pytestmark = [pytest.mark.more, pytest.mark.modes("tap", "packet", "kernel")]
 
@@ -42,16 +42,6 @@ def checked(out):
 def fresh_workers(ng, old, count):
     wait_for("new workers", lambda: len(set(ng.workers()) - set(old)) == count, 20)
     return ng.workers()
-
-
-def stop_ab(load):
-    """ab reports what it has when it is interrupted."""
-    load.kill(signal.SIGINT)
-    load.wait(20)
-    r = parse_ab(load.text())
-    assert (r["failed"], r["write_errors"], r["bad_answers"]) == (0, 0, 0), load.tails()
-    assert "apr_" not in load.text("err"), load.tails()        # its word for a connection that failed
-    return r
 
 
 def reload_often(net, ng, times, load):

@@ -4,6 +4,7 @@
 import os
 import random
 import shutil
+import signal
 import threading
 
 import pytest
@@ -273,3 +274,18 @@ def test_setuid_program(net):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive(), p.tails()
+
+
+@pytest.mark.more
+@pytest.mark.modes("tap")
+def test_keeper_of_a_locked_in_process_killed(net):
+    """The next keeper drives and sends for it."""
+    p = net.start("private", os.path.join(Options.build, "tests", "parity", "locked_in"), "both", PRIVATE, "7100", name="locked_in")
+    wait_for("the second way of waiting", lambda: "the end: 0" in p.text() or not p.alive())
+    for _ in range(3):
+        old = net.helpers_kind("keeper")
+        os.kill(old[0], signal.SIGKILL)
+        wait_for("another keeper", lambda: [k for k in net.helpers_kind("keeper") if k not in old], 10)
+    out = p.done(30)
+    assert "pselect: child's status 7, signal 0" in out, out
+    assert "pselect: bulk is right" in out and "pselect: sum is right" in out, out

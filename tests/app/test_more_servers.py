@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from harness import PEER, PRIVATE, Nginx, Options, children, run, sha256_file, wait_for
-from programs import AS_POSTGRES, ab, certificate, fetch, home, needs, pg_bin, pg_data
+from programs import AS_POSTGRES, ab, certificate, fetch, home, needs, pg_bin, pg_data, stop_ab
 
 pytestmark = [pytest.mark.more, pytest.mark.modes("tap", "packet", "kernel")]
 
@@ -60,8 +60,13 @@ def test_apache(net, files, mpm):
     ab(net, url + "1k")
     ab(net, url + "1k", keep=False)
     fetch(net, url + os.path.basename(path), digest)
-    os.kill(p.pid, signal.SIGUSR1)          # graceful restart
-    ab(net, url + "1k", 500, 8, keep=False)
+    load = net.start("peer", "ab", "-q", "-n", "1000000", "-c", "8", url + "1k")
+    for _ in range(5):
+        before = set(children(p.pid))
+        os.kill(p.pid, signal.SIGUSR1)      # graceful restart
+        wait_for("new children", lambda b=before: set(children(p.pid)) - b, 20)
+        net.http(PRIVATE, "/1k", close=True)
+    stop_ab(load)
     os.kill(p.pid, signal.SIGTERM)
     p.done(20)
 
@@ -91,6 +96,7 @@ def test_lighttpd(net, files, workers):
 
 HAPROXY = """
 global
+    hard-stop-after 5s
     nbthread 2
     stats socket @DIR@/sock mode 600 level admin expose-fd listeners
 defaults
@@ -115,16 +121,19 @@ def test_haproxy(net, files, how):
     d = home(net, conf=HAPROXY % PEER)
     p = net.start("private", "/usr/sbin/haproxy", "-f", d + "/conf", *(["-W"] if how == "master-worker" else ["-db"]))
     net.wait_port(PRIVATE, 80, p)
-    net.start("peer", "/usr/bin/python3", "-m", "http.server", "8080", "-d", files.dir, "-b", PEER, name="backend")
+    Nginx(net, side="peer", root=files.dir, port=8080)
     url = "http://%s/" % PRIVATE
     wait_for("the backend", lambda: subprocess.run(net.argv("peer", "curl", "-sf", "-o", "/dev/null", url + "1k")).returncode == 0)
     ab(net, url + "1k", 500, 8)
     fetch(net, url + os.path.basename(path), digest)
     if how == "master-worker":
-        before = children(p.pid)
-        os.kill(p.pid, signal.SIGUSR2)
-        wait_for("a new worker", lambda: set(children(p.pid)) - set(before), 15)
-        ab(net, url + "1k", 500, 8, keep=False)
+        load = net.start("peer", "ab", "-q", "-n", "1000000", "-c", "4", url + "1k")
+        for _ in range(5):
+            before = children(p.pid)
+            os.kill(p.pid, signal.SIGUSR2)
+            wait_for("a new worker, and it alone", lambda b=before: len(children(p.pid)) == 1 and children(p.pid) != b, 20)
+            net.http(PRIVATE, "/1k", close=True)
+        stop_ab(load)
     p.kill()
     p.wait(20)
 
@@ -157,6 +166,13 @@ def test_gunicorn(net):
 
 NODE = {
     "http": "require('http').createServer((q, s) => q.pipe(s)).listen(80)",
+    "worker-threads": "const w = require('worker_threads'); if (w.isMainThread) { const t = [1, 2].map(() => new w.Worker(__filename));"
+                      " let n = 0; require('http').createServer((q, s) => { const i = n++; const b = []; q.on('data', (d) => b.push(d));"
+                      " q.on('end', () => { const c = new w.MessageChannel();"
+                      " c.port1.once('message', (m) => s.end(Buffer.from(m))); t[i % 2].postMessage([Buffer.concat(b), c.port2], [c.port2]); }); }).listen(80) }"
+                      " else w.parentPort.on('message', ([m, p]) => p.postMessage(m))",
+    "server-in-thread": "const w = require('worker_threads'); if (w.isMainThread) new w.Worker(__filename); else"
+                        " require('http').createServer((q, s) => q.pipe(s)).listen(80)",
     "cluster": "const c = require('cluster'); if (c.isPrimary) { c.fork(); c.fork(); } else "
                "require('http').createServer((q, s) => q.pipe(s)).listen(80)",
     "cluster-shared": "const c = require('cluster'); c.schedulingPolicy = c.SCHED_NONE; if (c.isPrimary) { c.fork(); c.fork(); } else "
@@ -265,6 +281,248 @@ def test_python(net, how):
     p.wait()
 
 
+JAVA = {
+    "http": """
+import com.sun.net.httpserver.*;
+import java.net.*;
+import java.util.concurrent.*;
+public class Main {
+    public static void main(String[] a) throws Exception {
+        HttpServer s = HttpServer.create(new InetSocketAddress(7000), 1000);
+        s.createContext("/", x -> {
+            byte[] b = x.getRequestBody().readAllBytes();
+            x.sendResponseHeaders(200, b.length == 0 ? -1 : b.length);
+            try (var o = x.getResponseBody()) { o.write(b); }
+        });
+        s.setExecutor(Executors.newFixedThreadPool(8));
+        s.start();
+    }
+}
+""",
+    "nio": """
+import java.net.*;
+import java.nio.*;
+import java.nio.channels.*;
+public class Main {
+    public static void main(String[] a) throws Exception {
+        Selector sel = Selector.open();
+        ServerSocketChannel l = ServerSocketChannel.open();
+        l.bind(new InetSocketAddress(7000)).configureBlocking(false);
+        l.register(sel, SelectionKey.OP_ACCEPT);
+        while (true) {
+            sel.select();
+            for (var i = sel.selectedKeys().iterator(); i.hasNext(); ) {
+                SelectionKey k = i.next();
+                i.remove();
+                if (k.isAcceptable()) {
+                    SocketChannel c = l.accept();
+                    if (c != null) {
+                        c.configureBlocking(false);
+                        c.register(sel, SelectionKey.OP_READ, ByteBuffer.allocateDirect(65536));
+                    }
+                    continue;
+                }
+                SocketChannel c = (SocketChannel)k.channel();
+                ByteBuffer b = (ByteBuffer)k.attachment();
+                if (k.isReadable() && c.read(b) < 0) { c.close(); continue; }
+                b.flip();
+                c.write(b);
+                b.compact();
+                k.interestOps((b.position() > 0 ? SelectionKey.OP_WRITE : 0) | (b.hasRemaining() ? SelectionKey.OP_READ : 0));
+            }
+        }
+    }
+}
+""",
+    "threads": """
+import java.io.*;
+import java.net.*;
+public class Main {
+    static void serve(Socket s) {
+        try (s) { s.getInputStream().transferTo(s.getOutputStream()); } catch (IOException e) { System.err.println(e); }
+    }
+    public static void main(String[] a) throws Exception {
+        ServerSocket l = new ServerSocket(7000, 100);
+        while (true) {
+            Socket s = l.accept();
+            new Thread(() -> serve(s)).start();
+        }
+    }
+}
+""",
+}
+
+
+def echo_by_turns(net, port=7000, conns=4, rounds=20, most=20000):
+    """Each of several connections is given something and must give it back, in turn; then all end."""
+    socks = [net.connect(PRIVATE, port) for _ in range(conns)]
+    for i in range(rounds):
+        want = b"%04d" % i * (most // 4 * (i + 1) // rounds)
+        for s in socks:
+            s.sendall(want)
+        for s in socks:
+            got = b""
+            while len(got) < len(want):
+                more = s.recv(65536)
+                assert more, "ended after %d of %d octets of round %d" % (len(got), len(want), i)
+                got += more
+            assert got == want
+    for s in socks:
+        s.shutdown(1)
+        assert s.recv(1) == b""
+        s.close()
+
+
+@pytest.mark.parametrize("how", list(JAVA))
+def test_java(net, how):
+    needs("java", "javac", "ab", "curl")
+    d = home(net, Main__java=JAVA[how])
+    run("javac", "-d", d, d + "/Main.java", timeout=60)
+    p = net.start("private", "java", "-Xmx128m", "-cp", d, "Main", name="java")
+    net.wait_port(PRIVATE, 7000, p, 40)
+    if how == "http":
+        url = "http://%s:7000/" % PRIVATE
+        ab(net, url, 1000, 16)
+        ab(net, url, 500, 16, keep=False)
+        with open(d + "/up", "wb") as f:
+            f.write(os.urandom(3 << 20))
+        net.call("peer", "curl", "-sf", "--data-binary", "@" + d + "/up", "-o", d + "/down", url)
+        assert sha256_file(d + "/up") == sha256_file(d + "/down")
+    else:
+        echo_by_turns(net, conns=32, rounds=10)
+        echo_by_turns(net, conns=2, rounds=4, most=2 << 20)
+    p.kill()
+    assert p.wait(20) == 143        # its own handler of SIGTERM
+    assert p.text("err") == ""
+
+
+JAVA_CLOSE = """
+import java.net.*;
+import java.nio.*;
+import java.nio.channels.*;
+public class Main {
+    interface Act { void run() throws Exception; }
+    static void blocked(String what, Act a, Act end) throws Exception {
+        Thread t = new Thread(() -> {
+            try { a.run(); System.out.println(what + ": returned"); }
+            catch (Exception e) { System.out.println(what + ": " + e.getClass().getSimpleName()); }
+        });
+        t.start();
+        while (t.getState() == Thread.State.NEW || t.getStackTrace().length < 2) Thread.onSpinWait();
+        Thread.sleep(200);
+        end.run();
+        t.join(5000);
+        if (t.isAlive()) System.out.println(what + ": STUCK");
+    }
+    public static void main(String[] a) throws Exception {
+        ServerSocket l = new ServerSocket(7000, 100);
+        System.err.println("up");
+        Socket s = l.accept();
+        blocked("read of a socket closed by another thread", () -> s.getInputStream().read(), s::close);
+        blocked("accept of a server closed by another thread", l::accept, l::close);
+        ServerSocketChannel lc = ServerSocketChannel.open();
+        lc.bind(new InetSocketAddress(7001));
+        SocketChannel c = lc.accept(), c2 = lc.accept();
+        blocked("read of a channel closed by another thread", () -> c.read(ByteBuffer.allocate(10)), c::close);
+        Thread[] reader = new Thread[1];
+        blocked("read of a thread that is interrupted", () -> { reader[0] = Thread.currentThread(); c2.read(ByteBuffer.allocate(10)); },
+                () -> reader[0].interrupt());
+        blocked("accept of a channel closed by another thread", lc::accept, lc::close);
+        Socket t = new Socket();
+        t.connect(new InetSocketAddress("@PEER@", 7002), 2000);
+        t.setSoTimeout(200);
+        blocked("read with a time-out", () -> t.getInputStream().read(), () -> {});
+        t.close();
+    }
+}
+"""
+
+
+def test_java_blocked_calls(make_net):
+    """close() and interrupt() from another thread end blocked calls: by dup2 of a half-closed socket and a signal."""
+    needs("java", "javac")
+    seen = []
+    for net in (make_net(mode="kernel"), make_net()):
+        d = home(net, Main__java=JAVA_CLOSE.replace("@PEER@", PEER))
+        run("javac", "-d", d, d + "/Main.java", timeout=60)
+        quiet = net.start("peer", "socat", "TCP-LISTEN:7002,fork,reuseaddr", "EXEC:sleep 20", name="quiet")
+        p = net.start("private", "java", "-Xmx128m", "-cp", d, "Main", name="java")
+        wait_for("the server", lambda p=p: "up" in p.text("err") or not p.alive(), 30)
+        socks = [net.connect(PRIVATE, 7000)]
+
+        def second(net=net):
+            with contextlib.suppress(OSError):
+                return net.connect(PRIVATE, 7001, 1.0)
+        socks += [wait_for("the channel", second, 20), net.connect(PRIVATE, 7001)]
+        seen.append(p.done(40))
+        quiet.kill()
+    assert seen[0] == seen[1]
+    assert "STUCK" not in seen[0] and len(seen[0].splitlines()) == 6
+
+
+SCRIPTS = {
+    "perl-fork": ("perl", """
+use IO::Socket::INET;
+my $l = IO::Socket::INET->new(LocalPort => 7000, Listen => 100, ReuseAddr => 1) or die;
+$SIG{CHLD} = 'IGNORE';
+while (1) {
+    my $s = $l->accept or next;
+    if (fork) { close $s; next }
+    close $l;
+    my $b;
+    syswrite $s, $b while sysread $s, $b, 65536;
+    exit;
+}
+"""),
+    "perl-select": ("perl", """
+use IO::Socket::INET; use IO::Select;
+my $l = IO::Socket::INET->new(LocalPort => 7000, Listen => 100, ReuseAddr => 1) or die;
+my $set = IO::Select->new($l);
+while (my @r = $set->can_read) {
+    for my $s (@r) {
+        if ($s == $l) { $set->add(scalar $l->accept); next }
+        if (sysread $s, my $b, 65536) { print $s $b; $s->flush } else { $set->remove($s); close $s }
+    }
+}
+"""),
+    "ruby-threads": ("ruby", """
+require 'socket'
+l = TCPServer.new('0.0.0.0', 7000)
+loop do
+  Thread.new(l.accept) do |s|
+    begin
+      loop { s.write(s.readpartial(65536)) }
+    rescue EOFError
+      s.close
+    end
+  end
+end
+"""),
+    "ruby-fork": ("ruby", """
+require 'socket'
+l = TCPServer.new('0.0.0.0', 7000)
+3.times { fork { loop { s = l.accept; Thread.new(s) { |c| IO.copy_stream(c, c); c.close } } } }
+Process.waitall
+"""),
+    "bash-socat": ("bash", "exec socat TCP-LISTEN:7000,fork,reuseaddr EXEC:cat\n"),
+}
+
+
+@pytest.mark.parametrize("how", list(SCRIPTS))
+def test_scripts(net, how):
+    program, text = SCRIPTS[how]
+    needs(program)
+    p = net.start("private", program, home(net, server=text) + "/server", name=program)
+    net.wait_port(PRIVATE, 7000, p)
+    echo_by_turns(net, conns=8, rounds=10)
+    echo_by_turns(net, conns=2, rounds=3, most=400000)
+    assert p.alive(), p.tails()
+    for pid in [*children(p.pid), p.pid]:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    p.wait()
+
+
 # ---- memcached, PostgreSQL ----
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -299,7 +557,7 @@ def test_postgresql(net):
     ready = lambda: subprocess.run(net.argv("peer", psql, *at, "-Atc", "select 1"), capture_output=True).stdout == b"1\n"  # noqa: E731
     wait_for("the database", ready, 30)
     net.call("peer", pgbench, *at, "-i", "-q", "postgres", seconds=60)
-    out = net.call("peer", pgbench, *at, "-c", "16", "-j", "2", "-T", "5", "postgres", seconds=60)
+    out = net.call("peer", pgbench, *at, "-c", "16", "-j", "2", "-T", "60" if Options.full else "5", "postgres", seconds=120)
     assert "number of failed transactions: 0" in out, out
     victim = net.call("peer", psql, *at, "-Atc", "select pg_backend_pid() from pg_sleep(0)").strip()
     s = net.start("peer", psql, *at, "-Atc", "select pg_backend_pid(); select pg_sleep(30)", name="victim")
@@ -313,6 +571,146 @@ def test_postgresql(net):
     assert "number of failed transactions: 0" in out, out
     os.kill(p.pid, signal.SIGINT)               # fast shutdown
     p.done(30)
+
+
+def test_pg_ctl_restart(net):
+    """As its script does it: started behind, restarted while clients are connected (they are told), and stopped."""
+    pg_ctl, pgbench, psql = pg_bin("pg_ctl"), pg_bin("pgbench"), pg_bin("psql")
+    d = pg_data(net)
+    ctl = [*AS_POSTGRES, pg_ctl, "-D", d + "/data", "-w", "-t", "30", "-o", "-c listen_addresses=0.0.0.0 -k %s -F" % d]
+    at = ["-h", PRIVATE, "-U", "postgres"]
+    net.call("private", *ctl, "-l", d + "/log", "start", name="pg_ctl")
+    net.wait_port(PRIVATE, 5432)
+    net.call("peer", pgbench, *at, "-i", "-q", "postgres", seconds=60)
+    for mode in ("fast", "immediate", "fast"):
+        load = net.start("peer", pgbench, *at, "-S", "-c", "4", "-T", "20", "postgres")
+        wait_for("load", lambda: net.call("peer", psql, *at, "-Atc", "select count(*) > 4 from pg_stat_activity where backend_type = "
+                                          "'client backend'") == "t\n", 15)
+        net.call("private", *ctl, "-l", d + "/log", "-m", mode, "restart", name="pg_ctl", seconds=40)
+        load.wait(30)
+        assert "terminating connection" in load.text("err") or "closed the connection" in load.text("err"), load.tails()
+        out = net.call("peer", pgbench, *at, "-S", "-c", "4", "-T", "1", "postgres")
+        assert "number of failed transactions: 0" in out, out
+    net.call("private", *ctl, "-m", "fast", "stop", name="pg_ctl")
+    if net.mode != "kernel":
+        wait_for("warden and keeper to leave", lambda: not net.helpers(), 15)
+
+
+# ---- redis ----
+
+def redis(net, port, *more, side="private", name="redis-server"):
+    d = home(net)
+    p = net.start(side, "redis-server", "--bind", "0.0.0.0", "--port", str(port), "--protected-mode", "no", "--save", "", "--dir", d,
+                  *more, name=name)
+    net.wait_port(ADDR[side], port, p)
+    return p
+
+
+def cli(net, port, *words, side="peer", addr=PRIVATE, **kw):
+    return net.call(side, "redis-cli", "-h", addr, "-p", str(port), *words, **kw).strip()
+
+
+def benchmark(net, port, n, *more, side="peer", addr=PRIVATE):
+    return net.start(side, "redis-benchmark", "-h", addr, "-p", str(port), "-n", str(n), "-q", *more)
+
+
+def no_error(p, seconds=60):
+    out = p.done(seconds)
+    assert "rror" not in out, out
+
+
+def test_redis_io_threads(net):
+    """Four threads read and write; requests in a pipeline and large values."""
+    needs("redis-server", "redis-benchmark")
+    p = redis(net, 6379, "--io-threads", "4", "--io-threads-do-reads", "yes")
+    n = 200000 if Options.full else 3000        # they spin for one another, and there may be two CPUs
+    no_error(benchmark(net, 6379, n, "-t", "set,get", "-c", "50"))
+    no_error(benchmark(net, 6379, 5 * n, "-t", "set,get", "-c", "50", "-P", "16"))
+    no_error(benchmark(net, 6379, n // 10, "-t", "set,get", "-c", "16", "-d", "100000"))
+    cli(net, 6379, "shutdown", "nosave")
+    assert p.wait(10) == 0
+
+
+def test_redis_append_only(net):
+    """The append-only file is rewritten by a child, several times under load; what was acknowledged is there after a restart."""
+    needs("redis-server", "redis-benchmark")
+    d = home(net)
+    more = ("--appendonly", "yes", "--appendfsync", "no", "--dir", d, "--auto-aof-rewrite-percentage", "0")
+    p = redis(net, 6379, *more)
+    load = benchmark(net, 6379, 60000, "-t", "set,lpush,incr", "-r", "10000", "-c", "20")
+    for _ in range(3):
+        wait_for("a rewrite to start", lambda: "started" in cli(net, 6379, "bgrewriteaof") or "scheduled" in cli(net, 6379, "bgrewriteaof"), 20)
+        wait_for("the rewrite", lambda: "aof_rewrite_in_progress:0" in cli(net, 6379, "info", "persistence"), 30)
+        assert "aof_last_bgrewrite_status:ok" in cli(net, 6379, "info", "persistence")
+    no_error(load)
+    cli(net, 6379, "set", "last", "word")
+    before = cli(net, 6379, "debug", "digest") if "err" not in cli(net, 6379, "debug", "digest").lower() else cli(net, 6379, "dbsize")
+    os.kill(p.pid, signal.SIGKILL)
+    p.wait(10)
+    p = redis(net, 6379, *more)
+    wait_for("its data", lambda: cli(net, 6379, "get", "last") == "word")
+    after = cli(net, 6379, "debug", "digest") if "err" not in cli(net, 6379, "debug", "digest").lower() else cli(net, 6379, "dbsize")
+    assert after == before
+
+
+@pytest.mark.parametrize("replica", ["private", "peer"])
+def test_redis_replication(net, replica):
+    """A full copy while clients write, what is written then, and a link that is cut. On the same private host, and over the wire."""
+    needs("redis-server", "redis-benchmark")
+    redis(net, 6379)
+    no_error(benchmark(net, 6379, 20000, "-t", "set", "-r", "100000", "-d", "500"))
+    redis(net, 6380, side=replica, name="replica")
+    load = benchmark(net, 6379, 20000, "-t", "set,lpush", "-r", "100000")
+    there = {"side": "beside" if replica == "peer" else "peer", "addr": "127.0.0.1" if replica == "peer" else PRIVATE}
+    if net.mode != "tap" and replica == "peer":
+        there = {"side": "peer", "addr": "127.0.0.1"}
+    cli(net, 6380, "replicaof", PRIVATE, "6379", **there)
+
+    def in_step():
+        offset = [dict(ln.split(":", 1) for ln in cli(net, port, "info", "replication", **kw).split() if ":" in ln)
+                  for port, kw in ((6379, {}), (6380, there))]
+        return offset[1].get("master_link_status") == "up" and offset[0]["master_repl_offset"] == offset[1]["master_repl_offset"]
+    no_error(load)
+    wait_for("the replica", in_step, 30)
+    assert cli(net, 6379, "dbsize") == cli(net, 6380, "dbsize", **there)
+    cli(net, 6379, "client", "kill", "type", "replica")
+    cli(net, 6379, "set", "after", "the cut")
+    wait_for("the replica again", in_step, 30)
+    assert cli(net, 6380, "get", "after", **there) == "the cut"
+
+
+def test_redis_multi_and_pubsub(net):
+    """Transactions of several clients at once are whole; each of many subscribers gets every message in order."""
+    needs("redis-server")
+    redis(net, 6379)
+
+    def say(s, *words):
+        s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in map(str.encode, words)))
+    socks = [net.connect(PRIVATE, 6379) for _ in range(20)]
+    for k in range(50):
+        for s in socks:
+            for words in (("multi",), ("incr", "a"), ("incr", "b"), ("get", "a"), ("exec",)):
+                say(s, *words)
+        for s in socks:
+            f = b""
+            while not f.count(b"\r\n") >= 9:
+                f += s.recv(4096)
+            lines = f.split(b"\r\n")
+            assert lines[:5] == [b"+OK", b"+QUEUED", b"+QUEUED", b"+QUEUED", b"*3"]
+            assert lines[5] == lines[6] and lines[5][1:] == lines[8], lines     # a and b went up together
+    subscribers = [net.connect(PRIVATE, 6379) for _ in range(50)]
+    for s in subscribers:
+        say(s, "subscribe", "news")
+        assert s.recv(100).startswith(b"*3")
+    for i in range(500):
+        say(socks[0], "publish", "news", "%05d" % i)
+    one = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\n%05d\r\n"
+    want = b"".join(one % i for i in range(500))
+    for s in subscribers:
+        got = b""
+        while len(got) < len(want):
+            got += s.recv(1 << 16)
+        assert got == want
 
 
 # ---- ssh, ftp ----

@@ -73,7 +73,7 @@ struct object { /* an open file description, as far as waiting and settling must
 	uint64_t sent, rcvd;
 	int backlog;			/* of a listener */
 	_Atomic int connected, accepted;
-	bool has_timeo, shut_wr, shut_rd, shut_early;
+	bool has_timeo, shut_wr, shut_rd, shut_early, from_accept;
 	bool has_member;		/* of an epoll instance */
 	int sleepers;			/* threads in a call on it */
 };

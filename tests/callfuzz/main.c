@@ -287,9 +287,19 @@ void sleep_over(struct actor *a)
 	a->n_fds = 0;
 }
 
-/* Does the call put something new where a thread sleeps? */
+static bool slot_awaited(int slot)
+{
+	for (int i = 0; i < n_actors; i++)
+		if (actors[i].sleeps && actors[i].call->kind == K_accept && actors[i].call->b == slot)
+			return true;
+	return false;
+}
+
+/* Does the call put something new where a thread sleeps, or will put something? */
 static bool new_slot_busy(const struct call *c)
 {
+	if (slot_awaited(c->a) || slot_awaited(c->b))
+		return true;
 	switch (c->kind) {
 	case K_socket: case K_epoll_create: case K_file:
 		return fd_busy(c->a);

@@ -181,6 +181,8 @@ void run_recv(struct actor *a, const struct call *c)
 
 	if (kind == 2 || kind == 3)
 		flags = 0;
+	if (!n && kind != 2 && kind != 3)
+		flags |= MSG_DONTWAIT; /* what ends a wait for nothing is not to be foretold */
 	text(a, "%s(s%d, %zu, %#x)", how[kind], c->a, n, (unsigned)flags);
 	a->wait_bytes = flags & MSG_WAITALL ? n : 0;
 	if (!(flags & MSG_DONTWAIT) && !may_sleep_on(a, c->a, POLLIN))

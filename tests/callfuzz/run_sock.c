@@ -105,6 +105,10 @@ void run_bind(struct actor *a, const struct call *c)
 	if (c->y % 23 == 0)
 		ss.ss_family = (sa_family_t)(c->y % 2 ? AF_UNIX : AF_UNSPEC);
 	text(a, "bind(s%d, %s%s)", c->a, addr_name(&ss, len), port ? " taken by another" : "");
+	if (slot_obj(c->a) && slot_obj(c->a)->from_accept) {
+		result(a, "left out: from accept()"); /* docs/compatibility.md */
+		return;
+	}
 	len = bad_addr_len(c, len);
 	r = bind(fd, arg_ptr(c, &ss), len);
 	gave(a, r);
@@ -119,8 +123,10 @@ void run_listen(struct actor *a, const struct call *c)
 	text(a, "listen(s%d, %d)", c->a, backlog);
 	r = listen(arg_fd(c, c->a), backlog);
 	gave(a, r);
-	if (r == 0 && o)
-		o->backlog = backlog < 0 ? 4096 : backlog;
+	if (r < 0 || !o)
+		return;
+	o->backlog = backlog < 0 ? 4096 : backlog;
+	link_peers(c->a); /* its port */
 }
 
 void run_accept(struct actor *a, const struct call *c)
@@ -151,6 +157,7 @@ void run_accept(struct actor *a, const struct call *c)
 	if (fd < 0)
 		return;
 	slot_obj(c->b)->has_timeo = l && l->has_timeo;
+	slot_obj(c->b)->from_accept = true;
 	link_peers(c->b);
 }
 
@@ -183,9 +190,8 @@ void run_connect(struct actor *a, const struct call *c)
 	sleep_over(a);
 	if (l && l->backlog && (r == 0 || errno == EINPROGRESS))
 		l->connected++;
+	settle(world.slot[c->a].obj);
 	link_peers(c->a);
-	if (world.slot[c->a].obj >= 0)
-		settle(world.slot[c->a].obj);
 }
 
 void run_shutdown(struct actor *a, const struct call *c)
@@ -338,8 +344,8 @@ void run_setopt(struct actor *a, const struct call *c)
 	text(a, "setsockopt(s%d, %s, %d, length %d)", c->a, o->name, v.i, (int)len);
 	r = setsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), len);
 	gave(a, r);
-	if (r == 0 && obj && o->shape == TIMEVAL)
-		obj->has_timeo = true;
+	if (r == 0 && obj && o->level == SOL_SOCKET && o->opt == SO_RCVTIMEO)
+		obj->has_timeo = v.tv.tv_sec || v.tv.tv_usec;
 }
 
 void run_getopt(struct actor *a, const struct call *c)

@@ -208,6 +208,19 @@ static bool still_expects(int fd)
 	return s == TCP_ESTABLISHED || s == TCP_FIN_WAIT1 || s == TCP_FIN_WAIT2 || s == TCP_SYN_SENT || s == TCP_SYN_RECV;
 }
 
+/* A listener that ends resets the connections that nobody has accepted. */
+static bool unaccepted_are_reset(const struct object *l)
+{
+	for (int i = 0; i < *world.n_obj; i++) {
+		const struct object *o = &world.obj[i];
+
+		if (o->what == W_SOCKET && o->peer < 0 && o->refs > 0 && o->rport && o->rport == l->lport &&
+		    tcp_state_of(fd_of(i)) != TCP_CLOSE)
+			return false;
+	}
+	return true;
+}
+
 /* Has what @obj sent reached its peer, and what the peer's death means reached @obj? */
 static bool settled(int obj)
 {
@@ -215,6 +228,8 @@ static bool settled(int obj)
 	int fd = o->refs > 0 ? fd_of(obj) : -1, peer_fd = p && p->refs > 0 ? fd_of(o->peer) : -1, n = 0;
 
 	if (fd >= 0 && tcp_state_of(fd) == TCP_SYN_SENT)
+		return false;
+	if (o->backlog && (o->refs <= 0 || o->shut_rd) && !unaccepted_are_reset(o))
 		return false;
 	if (peer_fd >= 0) {
 		bool expects = still_expects(peer_fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* epoll_adopted - a set that held descriptors of the kernel before its first socket; some of them leave, the rest must stay heard */
+/* epoll_adopted - a set with kernel descriptors from before its first socket: some leave, the rest must stay heard */
 #include "parity.h"
 
 static void add(int ep, int fd, uint32_t data)

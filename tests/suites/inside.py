@@ -44,14 +44,16 @@ class Watch(threading.Thread):
 
 
 def private_opens(tool):
-    out = subprocess.run([tool, "stats", "--host", HOST], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+    out = subprocess.run([tool, "stats", "--host", HOST], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         text=True, timeout=20).stdout
     got = re.search(r"TcpActiveOpens\s+(\d+)", out)
     return int(got.group(1)) if got else 0
 
 
 def left_over(tool):
     """Private sockets that are still there when nothing of the suite runs any more (TIME_WAIT does not count)."""
-    out = subprocess.run([tool, "ss", "--host", HOST, "-a"], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+    out = subprocess.run([tool, "ss", "--host", HOST, "-a"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         text=True, timeout=20).stdout
     return [x.strip() for x in out.splitlines()[1:] if x.strip() and not x.startswith("TIME-WAIT")]
 
 

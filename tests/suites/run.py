@@ -26,6 +26,7 @@ import suites
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 SIDES = ("kernel", "private")
+SHOWN_MAX = 30          # lines of what is wrong, per unit
 
 
 class Tools:
@@ -77,7 +78,7 @@ class Tools:
                 os.makedirs(os.path.join(top, d))
             places = [("/etc/apt/sources.list", "sources.list")]
             if os.path.isdir("/etc/apt/sources.list.d"):
-                places += [("/etc/apt/sources.list.d/" + f, "sources.list.d/" + f) for f in os.listdir("/etc/apt/sources.list.d")]
+                places += [("/etc/apt/" + f, f) for f in ("sources.list.d/" + x for x in os.listdir("/etc/apt/sources.list.d"))]
             for old, new in places:
                 if os.path.isfile(old):
                     with open(old) as f, open(os.path.join(top, new), "w") as out:
@@ -129,10 +130,13 @@ class Run:
         self.output, self.result = os.path.join(self.work, "output"), os.path.join(self.work, "result.json")
         words = {"work": self.work, "side": side, "tool": tool}
         env = {k: fill(v, words) for k, v in unit.env.items()}
+        argv = []
+        for a in unit.argv:
+            argv += (unit.through if loopback == "kernel" else ()) if a == "{through}" else [fill(a, words)]
         env.update(LC_ALL="C.UTF-8", OWNSTACK_LOG=os.path.join(self.work, "helpers.log"))
         tmp, cwd = os.path.join(self.work, "tmp"), os.path.join(self.work, "cwd")
-        self.job = {"side": side, "tool": tool, "argv": [fill(a, words) for a in unit.argv], "env": env, "seconds": unit.seconds,
-                    "loopback": loopback, "tmp": tmp, "cwd": cwd if unit.copy else tmp, "output": self.output, "result": self.result}
+        self.job = {"side": side, "tool": tool, "loopback": loopback, "argv": argv, "env": env, "seconds": unit.seconds,
+                    "tmp": tmp, "cwd": cwd if unit.copy else tmp, "output": self.output, "result": self.result}
 
     def start(self):
         job = os.path.join(self.work, "job.json")
@@ -151,6 +155,8 @@ class Run:
             self.__dict__.update(json.load(f))
         with open(self.output, errors="replace") as f:
             self.tests = self.suite.parse(self.unit, f.read(), self.work)
+        if not self.tests:      # a program that tells no more than its exit status
+            self.tests = {"(as a whole)": "ok" if self.status == 0 else "FAIL"}
         return self
 
     def count(self, status):
@@ -190,7 +196,8 @@ def compare(suite, unit, how):
             kernel, private = k2, p2
     else:
         row = {"unsteady": [], "diff": {}}
-    row.update(suite=suite.name, unit=unit.name, wire=unit.wire, loopback=how.loopback, better=len(differences(private, kernel)))
+    row.update(suite=suite.name, unit=unit.name, wire=unit.wire, loopback=how.loopback)
+    row["better"] = len(differences(private, kernel))
     for r in (kernel, private):
         row[r.side] = {"ok": r.count("ok"), "FAIL": r.count("FAIL"), "skip": r.count("skip"), "seconds": round(r.seconds, 1),
                        "status": r.status}
@@ -237,30 +244,35 @@ def judge(row, known):
 
 def show(row):
     k, p = row["kernel"], row["private"]
-    print("%-10s %-26s kernel %4d ok %3d fail %3d skip %5.0f s   private %4d ok %3d fail %3d skip %5.0f s   opens %d / %d (%d)%s" %
-          (row["suite"], row["unit"], k["ok"], k["FAIL"], k["skip"], k["seconds"], p["ok"], p["FAIL"], p["skip"], p["seconds"],
-           k["opens"], p["opens"], p["kernel_opens"], "" if not row["bad"] else "   DIFFERS"))
+    sides = "   ".join("%s %4d ok %3d fail %3d skip %5.0f s" % (s, x["ok"], x["FAIL"], x["skip"], x["seconds"])
+                       for s, x in (("kernel", k), ("private", p)))
+    print("%-10s %-26s %s   opens %d / %d (%d)%s" % (row["suite"], row["unit"], sides, k["opens"], p["opens"],
+                                                     p["kernel_opens"], "   DIFFERS" if row["bad"] else ""))
     for test in row["unsteady"]:
         print("    unsteady: %s (equal when run again)" % test)
     for test, reason in row["known"].items():
         print("    known: %s: %s" % (test, reason))
-    for line in row["bad"]:
+    for line in row["bad"][:SHOWN_MAX]:
         print("    " + line)
+    if len(row["bad"]) > SHOWN_MAX:
+        print("    and %d more" % (len(row["bad"]) - SHOWN_MAX))
     sys.stdout.flush()
 
 
 def table(rows):
     """The result as Markdown."""
-    out = ["Kernel %s, %s, both sides in the same run." % (platform.release(), time.strftime("%Y-%m-%d", time.gmtime())), "",
-           "| suite | unit | passes on the kernel | of these on the private stack | fails on both | connections: kernel, private |",
+    out = ["Kernel %s, %s, both sides in the same run." % (platform.release().split("-")[0],
+                                                          time.strftime("%Y-%m-%d", time.gmtime())), "",
+           "| suite | unit | passes on the kernel | of these on the private stack | fails on both | "
+           "connections: kernel, private |",
            "|---|---|---:|---:|---:|---|"]
     total = [0, 0]
     for r in rows:
         k, lost = r["kernel"], len(r["diff"])
         total[0] += k["ok"]
         total[1] += k["ok"] - lost
-        out.append("| %s | %s | %d | %d | %d | %d, %d |" % (r["suite"], r["unit"], k["ok"], k["ok"] - lost, k["FAIL"] - r["better"],
-                                                       k["opens"], r["private"]["opens"]))
+        out.append("| %s | %s | %d | %d | %d | %d, %d |" % (r["suite"], r["unit"], k["ok"], k["ok"] - lost,
+                                                            k["FAIL"] - r["better"], k["opens"], r["private"]["opens"]))
     out += ["| | **total** | **%d** | **%d** | | |" % tuple(total), ""]
     named = [(r, t) for r in rows for t in r["diff"]]
     if named:

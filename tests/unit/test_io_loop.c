@@ -593,6 +593,20 @@ EACH_HOW(kfds_report_and_let_go)
 	rig_close(&r);
 }
 
+/* poll() has a regular file always readable; asked for something else there is nothing to wait for, and the rest waits on */
+EACH_HOW(kfds_of_a_regular_file_do_not_end_the_wait)
+{
+	struct rig r = rig_open(how);
+	struct pollfd k = { .fd = memfd_create("regular", 0), .events = POLLPRI };
+	struct io_wait w = { .rx = true, .block = true, .wake_seen = waker_word(r.waker), .kfds = &k, .n_kfds = 1 };
+
+	drain(&r);
+	w.deadline = io_now() + MSEC(10);
+	cr_assert_eq(io_loop_wait(r.l, &w), 0);
+	close(k.fd);
+	rig_close(&r);
+}
+
 EACH_HOW(kfds_that_stay_cost_no_more_calls)
 {
 	struct rig r = rig_open(how);
