@@ -252,7 +252,7 @@ static struct pbuf *output_take(struct thr *t, int max)
 		*end = p;
 		end = &p->next;
 	}
-	if (first) {
+	if (first || !stack_output_pending(host->shard.stack)) { /* all of it may have been for ourselves, and no frame came out */
 		t->held_since = 0;
 		t->held_ops = 0;
 		host->queue.held = 0;
@@ -675,7 +675,8 @@ int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 	if (!loop_ensure(t))
 		return -ENODEV;
 	t->now = io_now();
-	shard_lock(t);
+	if (!shard_lock_once(t)) /* the keeper's own descriptors must not wait for one process (RULES C4) */
+		return IO_WAIT_KFD;
 	tx_done_return(t);
 	role = host->queue.role;
 	if (rung) { /* a passenger has something to send, or nobody who drives */

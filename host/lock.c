@@ -105,13 +105,14 @@ static bool lock_inspect(struct thr *t, uint32_t seen, uint32_t mine)
 	return false;
 }
 
-static void lock_slow(struct thr *t, uint32_t mine)
+/* @once: not for ever: false after one look at a holder that is alive */
+static bool lock_slow(struct thr *t, uint32_t mine, bool once)
 {
 	for (int i = 0; i < LOCK_SPINS; i++) {
 		uint32_t w = atomic_load_explicit(&host->shard.lock, memory_order_relaxed);
 
 		if (!w && atomic_compare_exchange_weak(&host->shard.lock, &w, mine))
-			return;
+			return true;
 		__builtin_ia32_pause();
 	}
 	for (;;) {
@@ -119,7 +120,7 @@ static void lock_slow(struct thr *t, uint32_t mine)
 
 		if (!w) { /* others may still sleep: keep the flag */
 			if (atomic_compare_exchange_strong(&host->shard.lock, &w, mine | LOCK_CONTENDED))
-				return;
+				return true;
 			continue;
 		}
 		if (!(w & LOCK_CONTENDED)) {
@@ -127,8 +128,12 @@ static void lock_slow(struct thr *t, uint32_t mine)
 				continue;
 			w |= LOCK_CONTENDED;
 		}
-		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) == -ETIMEDOUT && lock_inspect(t, w, mine))
-			return;
+		if (sys_futex_wait(&host->shard.lock, w, &lock_patience) != -ETIMEDOUT)
+			continue;
+		if (lock_inspect(t, w, mine))
+			return true;
+		if (once)
+			return false;
 	}
 }
 
@@ -140,7 +145,7 @@ void shard_lock(struct thr *t)
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
-		lock_slow(t, mine);
+		lock_slow(t, mine, false);
 	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
 	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
 		shard_unlock(t);
@@ -157,6 +162,19 @@ bool shard_trylock(struct thr *t)
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t)))
+		return true;
+	atomic_signal_fence(memory_order_seq_cst);
+	thr_depth--;
+	return false;
+}
+
+bool shard_lock_once(struct thr *t)
+{
+	uint32_t free = 0, mine = lock_id(t);
+
+	thr_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, mine) || lock_slow(t, mine, true))
 		return true;
 	atomic_signal_fence(memory_order_seq_cst);
 	thr_depth--;

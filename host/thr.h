@@ -88,6 +88,8 @@ static inline void thr_acted(struct thr *t, struct file *f)
 /* ---- lock.c: the shard lock (RULES C1-C4) ---- */
 void shard_lock(struct thr *t);
 bool shard_trylock(struct thr *t);
+/** shard_lock_once() - false where the holder lives and did not let go for 50 ms (stopped in a debugger, say); a dead one's lock is taken */
+bool shard_lock_once(struct thr *t);
 void shard_unlock(struct thr *t); /* thr_leave() calls it; alone only where nothing changed */
 /** gate_close() - exit, _exit, exec: threads of this process inside finish (100 ms at most), new ones wait; gate_open() after a failed exec */
 void gate_close(void);

@@ -591,7 +591,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 	struct stack *st = own_stack();
 	struct file *f = op->f;
 	bool nonblock = f->status & O_NONBLOCK;
-	struct endpoint to;
+	struct endpoint to = { .port = 0 };
 	int r;
 
 	if (len < sizeof(a->sa.sa_family))
@@ -599,7 +599,7 @@ static int connect_private(struct op *op, const union sockaddr_any *a, socklen_t
 	if (a->sa.sa_family == AF_UNSPEC)
 		return tcp_disconnect(st, f->tcb, op->t->now);
 	r = addr_to_endpoint(f->family, a, len, &to);
-	if (r)
+	if (r && tcp_connects_anew(f->tcb))
 		return r;
 	r = tcp_connect(st, f->tcb, &to, op->t->now);
 	while (!nonblock && (r == -EINPROGRESS || r == -EALREADY)) { /* asked again, it tells how it went */

@@ -530,7 +530,7 @@ static ssize_t send_fastopen(struct op *op, struct uio *u, int flags, const stru
 	if (flags & MSG_FASTOPEN && !(stack_ctl(st)->tcp_fastopen & TFO_CLIENT))
 		return -EOPNOTSUPP;
 	if (!tcp_syn_waits(tcb)) {
-		if (!to && tcp_state(tcb) == TCPS_CLOSED)
+		if (!to && tcp_connects_anew(tcb))
 			return -EINVAL;
 		r = tcp_connect_data(st, tcb, to ? to : &(struct endpoint){ .port = 0 }, op->t->now);
 		if (r && r != -EINPROGRESS && (r != -EALREADY || nonblock))
@@ -696,7 +696,7 @@ static int fastopen_begin(struct op *op, int fd, const union sockaddr_any *a, so
 	if (r || !len)
 		return r;
 	r = addr_to_endpoint(op->f->family, a, len, ret_ep);
-	if (r && tcp_state(op->f->tcb) == TCPS_CLOSED)
+	if (r && tcp_connects_anew(op->f->tcb))
 		return (int)op_end(op, r);
 	*ret_to = ret_ep;
 	return 0;

@@ -114,6 +114,7 @@ struct tcb_listen {
 	struct tcp_req *req_head, *req_tail;	/* half open, oldest first */
 	uint32_t n_acc, n_reqs, backlog_conns;
 	uint32_t n_tfo;		/* children in SYN_RECEIVED */
+	bool port_chosen;	/* by us: it is given back when listening ends, as Linux does */
 	uint32_t overflow_ms;	/* a SYN cookie was sent then, 0: never */
 	struct cell *tfo_keys;	/* of its own, NULL: the host's */
 };

@@ -84,6 +84,8 @@ bool tcp_syn_waits(const struct tcb *tcb);
 size_t tcp_syn_room(const struct stack *st, const struct tcb *tcb);
 /** tcp_fastopen_keys() - a listener's own keys for cookies, @n 1 or 2 of 16 octets: the second is good, too, but not given out. -ENOBUFS */
 int tcp_fastopen_keys(struct stack *st, struct tcb *listener, const uint8_t *keys, int n);
+/** tcp_connects_anew() - connect() would begin, not tell of an earlier one: only then its address matters */
+bool tcp_connects_anew(const struct tcb *tcb);
 int tcp_disconnect(struct stack *st, struct tcb *tcb, usec_t now);	/* connect(AF_UNSPEC) */
 /** tcp_accept() - gives the oldest established connection of a listener; -EAGAIN, -EINVAL. Set its cookie at once. */
 int tcp_accept(struct stack *st, struct tcb *listener, struct tcb **ret_tcb);

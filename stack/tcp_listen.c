@@ -303,6 +303,7 @@ static struct tcb *child_open(struct stack *st, struct tcb *l, const struct tcp_
 	stack_touch(st, slab_index(&st->tcbs, t));
 	t->family = l->family;
 	t->opts = l->opts;
+	t->opts.fastopen_qlen = 0; /* as much as a listener's accept queue is its own */
 	t->laddr = r->laddr;
 	t->raddr = r->raddr;
 	t->lport = r->lport;
@@ -518,6 +519,8 @@ void tcp_listen_stop(struct stack *st, struct tcb *l, usec_t now)
 		tcp_free(st, t);
 	}
 	l->l.acc_tail = NULL;
+	if (l->l.port_chosen)
+		l->flags &= ~TF_BOUND_PORT;
 	cell_put(st, l->l.tfo_keys);
 	l->l.tfo_keys = NULL;
 	htab_remove(&st->listeners, &l->node);

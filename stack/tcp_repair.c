@@ -35,10 +35,12 @@ static void unlink_all(struct tcb *t)
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
 		struct cell *keys = t->l.tfo_keys;
+		bool chosen = t->l.port_chosen;
 
 		memset(&t->l, 0, sizeof(t->l));
 		t->l.backlog_conns = backlog;
 		t->l.tfo_keys = keys;
+		t->l.port_chosen = chosen;
 	}
 }
 

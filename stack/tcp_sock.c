@@ -466,6 +466,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 {
 	uint32_t n = (uint32_t)backlog > st->ctl.somaxconn ? st->ctl.somaxconn : (uint32_t)backlog;
 	struct port_key key;
+	bool chosen;
 	int r;
 
 	(void)now;
@@ -484,6 +485,7 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		if (r < 0)
 			return r;
 	}
+	chosen = !(t->flags & TF_BOUND_PORT);
 	t->flags |= TF_BOUND_PORT;
 	tcp_port_key(t, &key);
 	r = port_listen(st, &t->port, &key);
@@ -491,9 +493,10 @@ int tcp_listen(struct stack *st, struct tcb *t, int backlog, usec_t now)
 		return r;
 	memset(&t->l, 0, sizeof(t->l));
 	t->l.backlog_conns = n;
+	t->l.port_chosen = chosen;
 	tcp_tfo_listen(st, t);
+	t->opts.quickack = QUICKACK_UNSET; /* Linux's inet_csk_delack_init() */
 	t->flags &= ~(TF_RCV_SHUT | TF_SND_SHUT | TF_FIN_RCVD);
-	t->error = 0;
 	tcp_set_state(t, TCPS_LISTEN);
 	t->node.kind = TCP_NODE_LISTEN;
 	htab_insert(&st->listeners, &t->node, tcp_port_hash(t->lport));
@@ -699,6 +702,11 @@ static void syn_leaves(struct stack *st, struct tcb *t, usec_t now)
 	tcp_xmit_syn(st, t, now);
 }
 
+bool tcp_connects_anew(const struct tcb *t)
+{
+	return t->state == TCPS_CLOSED && !(t->flags & (TF_CONNECTING | TF_CONNECTED));
+}
+
 static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to, bool fast, usec_t now);
 
 int tcp_connect(struct stack *st, struct tcb *t, const struct endpoint *to, usec_t now)
@@ -716,7 +724,7 @@ static int do_connect(struct stack *st, struct tcb *t, const struct endpoint *to
 	struct connect_try c = { .t = t, .now = now };
 	int r;
 
-	if (t->state != TCPS_CLOSED || t->flags & (TF_CONNECTING | TF_CONNECTED))
+	if (!tcp_connects_anew(t))
 		return connect_again(t);
 	stack_touch(st, slab_index(&st->tcbs, t));
 	tcp_recv_purge(st, t); /* what an earlier connection left unread */
@@ -778,6 +786,7 @@ static bool needs_reset(const struct tcb *t)
 int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 {
 	bool broken = t->state == TCPS_SYN_SENT || (t->state != TCPS_LISTEN && needs_reset(t)); /* Linux tells the next call */
+	uint32_t error = t->error;
 
 	if (t->flags & (TF_SND_BUSY | TF_RCV_BUSY))
 		return -EBUSY;
@@ -789,8 +798,7 @@ int tcp_disconnect(struct stack *st, struct tcb *t, usec_t now)
 	tcp_done(st, t);
 	tcp_recv_purge(st, t);
 	conn_clear(t);
-	if (broken)
-		t->error = ECONNRESET;
+	t->error = broken ? ECONNRESET : error; /* what nobody was told yet stays */
 	if (!(t->flags & TF_BOUND_ADDR))
 		t->laddr = t->family == 4 ? ipaddr_v4(0) : any_v6;
 	t->rport = 0; /* lport stays, as Linux's inet_sport: only getsockname() tells it; TF_BOUND says whether it is held */
@@ -1225,10 +1233,13 @@ size_t tcp_readable_bytes(const struct tcb *t)
 	return t->rcv_up - t->copied_seq; /* as Linux: up to the mark */
 }
 
+/* As Linux, which gives a FIN its number when it is queued */
 size_t tcp_unacked_bytes(const struct tcb *t)
 {
+	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(t->snd_una, t->write_seq);
+
 	return t->state == TCPS_LISTEN || t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED ? 0 :
-	       seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0;
+	       (seq_lt(t->snd_una, t->write_seq) ? t->write_seq - t->snd_una : 0) + fin;
 }
 
 size_t tcp_unsent_bytes(const struct tcb *t)

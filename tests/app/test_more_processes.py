@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A connection goes on in another program: by every way to start one, with the library in it or not."""
 
+import os
 import random
 import shutil
 import threading
@@ -195,3 +196,80 @@ def test_rights(net, to):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive() and r.alive(), p.tails() + r.tails()
+
+
+# ---- programs that limit themselves ----
+
+RAW = """
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(b'\\xb8\\xb4\\x01\\x00\\x00\\x0f\\x05\\xc3')     # mov eax, SYS_close_range; syscall; ret
+raw = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+"""
+LIMITS = {
+    "memlock-0": "resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))",
+    "address-space": "resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))",
+    "descriptors": "resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
+    "no-processes": "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)); os.setuid(65534)",
+    "chroot": "os.chroot(sys.argv[1]); os.chdir('/'); os.setgroups([]); os.setgid(65534); os.setuid(65534)",
+    "no-new-privs": "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); os.setuid(65534)",
+    "unshare": "ctypes.CDLL(None).unshare(0x00020000 | 0x04000000 | 0x08000000)",
+    "closed-behind": RAW + "raw(3, l.fileno() - 1, 0); raw(l.fileno() + 1, 0xffffffff, 0)",
+    # the library's own stand in /proc; to the program they are not open (EBADF), which is what closerange() passes over
+    "closed-by-loop": "[os.closerange(n, n + 1) for n in map(int, os.listdir('/proc/self/fd')) if n > 2 and n != l.fileno()]",
+}
+LIMITED = """
+import ctypes, encodings.idna, os, resource, socket, sys, threading
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind((%r, 7000))
+l.listen(8)
+def echo(s):
+    while data := s.recv(1 << 16):
+        s.sendall(data)
+    s.close()
+if len(sys.argv) > 2:           # not only a fresh process: one that has worked already
+    echo(l.accept()[0])
+%s
+print('up', flush=True)
+while True:
+    echo(l.accept()[0])
+"""
+
+
+@pytest.mark.more
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("worked", [False, True], ids=["fresh", "worked"])
+@pytest.mark.parametrize("limit", list(LIMITS))
+def test_limited(net, limit, worked):
+    """The program goes on under what it did to itself, and ends as any other."""
+    os.mkdir(net.dir + "/empty")
+    p = net.start("private", PYTHON, "-c", LIMITED % (PRIVATE, LIMITS[limit]), net.dir + "/empty", *(["worked"] if worked else []),
+                  name="server")
+    if worked:
+        net.wait_port(PRIVATE, 7000, p)
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+    p.kill()
+    p.wait()
+    if net.mode != "kernel":
+        wait_for("every helper to leave", lambda: not net.pids(), 15)
+
+
+@pytest.mark.modes("tap", "kernel")
+def test_setuid_program(net):
+    """A program with more rights than its caller: the dynamic linker does not preload into it."""
+    cat = net.dir + "/cat"
+    shutil.copy(shutil.which("cat"), cat)
+    os.chmod(cat, 0o4755)
+    body = "    import subprocess; p = subprocess.Popen([CAT], stdin=s, stdout=s); s.close(); p.wait()"
+    code = (SERVER % body).replace("print('up'", "os.setgid(65534); os.setuid(65534); print('up'")
+    p = net.start("private", PYTHON, "-c", code, cat, name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()

@@ -458,7 +458,7 @@ class NginxServer(Server):
         os.makedirs(self.dir + "/tmp", 0o777, exist_ok=True)
         os.chmod(self.dir + "/tmp", 0o777)
         conf = harness.NGINX_CONF.format(daemon="off", workers=4, dir=self.dir, root=self.run.root, main="",
-                                         listen="80 backlog=4096", body="x", events="")
+                                         listen="80 backlog=4096", body="x", events="", http="", server="")
         with open(self.dir + "/nginx.conf", "w") as f:
             f.write(conf)
         return ["/usr/sbin/nginx", "-p", self.dir, "-e", self.dir + "/error.log", "-c", self.dir + "/nginx.conf"]

@@ -78,6 +78,19 @@ def reap():
         pass
 
 
+def wait_reaping(p, until):
+    """Status of @p, None if it does not come in time. Process 1 buries orphans meanwhile, as any init does."""
+    while time.monotonic() < until:
+        got = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if got and got.si_pid == p.pid:
+            return p.wait()
+        if got:
+            os.waitpid(got.si_pid, 0)
+        else:
+            time.sleep(0.02)
+    return None
+
+
 def main(path):
     with open(path) as f:
         job = json.load(f)
@@ -94,9 +107,8 @@ def main(path):
     with open(job["output"], "wb") as out:
         p = subprocess.Popen([*pre, *job["argv"]], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env,
                              cwd=job["cwd"], start_new_session=True)
-        try:
-            status = p.wait(job["seconds"])
-        except subprocess.TimeoutExpired:
+        status = wait_reaping(p, time.monotonic() + job["seconds"])
+        if status is None:
             status = "out of time (%d s)" % job["seconds"]
             end_others([holder.pid] if holder else [])
             p.wait()

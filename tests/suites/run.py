@@ -332,9 +332,9 @@ def main():
         for u in s.chosen:
             rows.append(judge(compare(s, u, args), known))
             show(rows[-1])
+            if args.write:
+                document(merge(rows, os.path.join(args.place, "results.json")))
     bad = sum(bool(r["bad"]) for r in rows)
-    if args.write:
-        document(merge(rows, os.path.join(args.place, "results.json")))
     passed = sum(r["kernel"]["ok"] for r in rows)
     lost = sum(len(r["diff"]) for r in rows)
     print("\n%d tests pass on the kernel; of these %d pass on the private stack, %d do not (%d of them known and named)" %

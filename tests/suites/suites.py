@@ -179,7 +179,7 @@ class Socat(Suite):
     name, about = "socat", "socat 1.7, test.sh: tcp tcp4 ip4 fork listen"
     packages = ("socat", "net-tools", "iproute2", "iputils-ping", "openssl")
     # test.sh asks ss whether a port listens; the kernel's does not know private ones
-    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= \"$SUITE_TOOL\" ss -l -n;; esac\n"
+    SS = "#!/bin/sh\n/usr/bin/ss \"$@\"\ncase \"$*\" in *-n*-t*) [ -z \"$OWNSTACK_TOKEN\" ] || LD_PRELOAD= \"$SUITE_TOOL\" ss -l -n 2>/dev/null;; esac\n"
 
     def prepare(self, tools):
         self.stamp("fetch", lambda: tools.source("socat", self.path("src")))

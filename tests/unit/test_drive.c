@@ -281,6 +281,28 @@ AT_ALL_LEVELS(held_output_leaves_by_count_time_and_tick)
 	cr_expect(WITHIN_MS(SOON_MS, atomic_load(&shared->peer_saw) > before));
 }
 
+/* A connection to an address of our own: what was held back is delivered in memory, and no frame comes out that would tell so. */
+AT_ALL_LEVELS(held_output_to_ourselves_is_held_no_more)
+{
+	struct endpoint here = { ip(OUR_IP), 4711 };
+	struct thr *t = test_joins();
+	struct file *l = sock_open(t), *f = sock_open(t);
+
+	usleep(300000); /* the address has been announced by then: no frame of that kind any more */
+	cr_assert_eq(thr_enter(), t);
+	shard_lock(t);
+	cr_assert_eq(tcp_bind(host->shard.stack, l->tcb, &here, t->now), 0);
+	cr_assert_eq(tcp_listen(host->shard.stack, l->tcb, 8, t->now), 0);
+	thr_leave(t);
+	t->undelivered = 1000;
+	cr_assert_eq(thr_enter(), t);
+	shard_lock(t);
+	cr_assert_eq(tcp_connect(host->shard.stack, f->tcb, &here, t->now), -EINPROGRESS);
+	thr_leave(t);
+	cr_expect_eq(host->queue.held, 1);
+	cr_expect(WITHIN_MS(SOON_MS, !host->queue.held), "by the keeper's tick");
+}
+
 /* One batch of input calls for more frames than one batch of output holds, and nobody comes again for the rest. */
 AT_ALL_LEVELS(no_answer_stays_behind_when_the_driver_sleeps_on)
 {

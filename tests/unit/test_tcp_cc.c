@@ -342,7 +342,7 @@ Test(tcp_pacing, tcp_info_shows_the_rates)
 	struct tcp_info_view i;
 
 	tcp_info(r.st, r.t, &i);
-	cr_assert_eq(i.pacing_rate, UINT64_MAX);
+	cr_assert(i.pacing_rate > 0 && i.pacing_rate < UINT64_MAX, "as Linux works it out, paced or not");
 	cr_assert_eq(i.max_pacing_rate, UINT64_MAX);
 	tcp_opts(r.t)->max_pacing_Bps = 12345;
 	tcp_opt_changed(r.st, r.t, TCP_OPT_PACING, r.now);

@@ -465,3 +465,33 @@ Test(tcp_data, writer_without_memory_waits_and_is_told)
 	cr_assert_eq(tcp_poll(r.t) & TCP_EV_OUT, TCP_EV_OUT);
 	cr_assert_eq(app_sends(&r, 1000), 1000);
 }
+
+Test(tcp_data, octets_put_back_are_read_again_before_what_waits)
+{
+	struct rig r = rig_established();
+	uint8_t piece[70000], got[200];
+	struct iovec iov[4];
+	ptrdiff_t n;
+	int n_iov;
+
+	peer_sends(&r, .seq = 0, .flags = ACK | PSH, .ack = 0, .len = 300);
+	n = tcp_recv_begin(r.st, r.t, 0, 200, iov, 4, &n_iov);
+	cr_assert_eq(n, 200);
+	memcpy(got, iov[0].iov_base, 200);
+	cr_assert_eq(tcp_unread(r.st, r.t, got, 200), -EBUSY);
+	tcp_recv_done(r.st, r.t, 200, r.now);
+	cr_assert_eq(tcp_unread(r.st, r.t, got, 200), 0);
+	cr_assert_eq(tcp_readable_bytes(r.t), 300u);
+	cr_assert_eq(app_reads(&r, 1000), 300); /* checks each octet by its place in the stream */
+	cr_assert_eq(tcp_readable_bytes(r.t), 0u);
+	memset(piece, 7, sizeof(piece));
+	cr_assert_eq(tcp_unread(r.st, r.t, piece, sizeof(piece)), 0); /* several cells; and nothing waits */
+	cr_assert_eq(tcp_readable_bytes(r.t), sizeof(piece));
+	for (size_t left = sizeof(piece); left > 0; left -= (size_t)n) {
+		n = tcp_recv_begin(r.st, r.t, 0, left, iov, 4, &n_iov);
+		cr_assert_gt(n, 0);
+		cr_assert_eq(*(uint8_t *)iov[0].iov_base, 7);
+		tcp_recv_done(r.st, r.t, (size_t)n, r.now);
+	}
+	cr_assert_eq(r.st->pools.held_bytes, 0u);
+}

@@ -223,6 +223,7 @@ Test(tcp_open, connect_twice_and_states)
 {
 	struct rig r = rig_new();
 	struct endpoint ep = { .addr = PEER, .port = PORT }, far = { .addr = IP(192, 0, 2, 1), .port = 1 };
+	struct endpoint own = { .addr = US, .port = PORT };
 
 	rig_connects(&r);
 	cr_assert_eq(tcp_connect(r.st, r.t, &ep, r.now), -EALREADY);
@@ -230,7 +231,8 @@ Test(tcp_open, connect_twice_and_states)
 	cr_assert_eq(tcp_connect(r.st, r.t, &ep, r.now), 0);
 	cr_assert_eq(tcp_connect(r.st, r.t, &ep, r.now), -EISCONN);
 	cr_assert_eq(tcp_listen(r.st, r.t, 5, r.now), -EINVAL);
-	cr_assert_eq(tcp_bind(r.st, r.t, &ep, r.now), -EINVAL);
+	cr_assert_eq(tcp_bind(r.st, r.t, &own, r.now), -EINVAL);
+	cr_assert_eq(tcp_bind(r.st, r.t, &ep, r.now), -EADDRNOTAVAIL, "the address is looked at first");
 	r.t = tcp_open(r.st, 4, 3, r.now);
 	cr_assert_eq(tcp_connect(r.st, r.t, &far, r.now), -ENETUNREACH);
 	cr_assert_eq(tcp_poll(r.t), TCP_EV_OUT | TCP_EV_WRNORM | TCP_EV_HUP, "as a fresh socket of Linux");
