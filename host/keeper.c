@@ -331,8 +331,8 @@ static void slots_look(struct keeper *k)
 /**
  * claims_look() - slots claimed by a process that died before it wrote any more into them
  *
- * They are FREE with a pid. Between claim and LIVE lie microseconds, so they are only looked for, a second later, where slots
- * are in use and no process is known: such a slot would keep the host for ever.
+ * They are FREE with a pid. Between claim and LIVE lie microseconds, so nothing watches for their end: they are looked for
+ * whenever another process ends, and, a second later, where slots are in use and no process is known.
  */
 static void claims_look(struct keeper *k)
 {
@@ -462,8 +462,10 @@ static void event(struct keeper *k, uint64_t data, uint32_t events)
 		if (id < k->n_slots && k->slot[id].pidfd >= 0) {
 			struct pollfd p = { .fd = k->slot[id].pidfd, .events = POLLIN };
 
-			if (sys_poll(&p, 1, 0) == 1) /* not one of an earlier process, in this very batch */
+			if (sys_poll(&p, 1, 0) == 1) { /* not one of an earlier process, in this very batch */
 				slot_gone(k, id);
+				claims_look(k);
+			}
 		}
 		break;
 	case EV_LINK:
@@ -491,8 +493,7 @@ static void event(struct keeper *k, uint64_t data, uint32_t events)
 		if (k->draining)
 			timer_need(k, k->drain_until);
 		slots_look(k);
-		if (!k->n_pidfds)
-			claims_look(k);
+		claims_look(k);
 		break;
 	}
 }
