@@ -184,10 +184,12 @@ static void *stream_receive(void *arg)
 	uint8_t buf[30000];
 
 	for (;;) {
+		uint64_t left;
 		ssize_t r;
 
 		pthread_mutex_lock(&stream.rx);
-		r = stream.got == stream.total ? 0 : receive_one_way(me, stream.fds[1], buf, sizeof(buf));
+		left = stream.total - stream.got; /* MSG_WAITALL would wait for ever for more: nothing ends this stream */
+		r = left ? receive_one_way(me, stream.fds[1], buf, left < sizeof(buf) ? left : sizeof(buf)) : 0;
 		must(r, "receive");
 		for (ssize_t i = 0; i < r; i++)
 			if (buf[i] != octet_at(stream.got + (uint64_t)i))
