@@ -276,8 +276,13 @@ static int wait_look(struct ep_wait *w)
 	}
 	if (w->n_kernel < w->max)
 		w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max - w->n_kernel < w->room ? w->max - w->n_kernel : w->room);
-	if (due && !kernel_first && w->n_private < w->max)
-		return wait_kernel(w);
+	if (due && !kernel_first && w->n_private < w->max) {
+		r = wait_kernel(w);
+		/* The lock was off: what became ready meanwhile woke nobody, since this thread is about to sleep and not asleep. */
+		if (!r && !w->n_private && !w->n_kernel)
+			w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max < w->room ? w->max : w->room);
+		return r;
+	}
 	return 0;
 }
 
