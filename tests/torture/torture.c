@@ -2,7 +2,7 @@
 /*
  * torture.c - eight threads where one would do
  *
- *	torture stream|closing|epoll-exclusive|epoll-oneshot|epoll-edge|opening COUNT
+ *	torture stream|closing|epoll-exclusive|epoll-oneshot|epoll-edge|epoll-mixed|opening COUNT
  *
  *	stream	4 threads send records through one connection and 4 receive it, each by its own kind of call; what is received
  *		is taken under a lock, record by record, so that order and content of every octet can be checked
@@ -535,6 +535,80 @@ static void test_epoll(uint32_t mode)
 	printf("epoll records %ld empty %ld\n", waiting.taken, waiting.empty);
 }
 
+/* ---- epoll-mixed ---- */
+
+/*
+ * Four threads, each with a set of its own that holds a connection and a descriptor of the kernel's on which nothing ever
+ * happens; four ask them. Between two answers a set is asleep, and what comes while it looks at the kernel's side must wake it.
+ */
+static struct mixed {
+	int fds[2];
+} mixed[N_THREADS / 2];
+
+static void mixed_answer(int fd)
+{
+	int ep = (int)must(epoll_create1(0), "epoll_create1"), silent[2];
+	struct epoll_event ev = { .events = EPOLLIN };
+	uint32_t n;
+	ssize_t r;
+
+	must(pipe(silent), "pipe");
+	must(epoll_ctl(ep, EPOLL_CTL_ADD, silent[0], &ev), "epoll_ctl");
+	must(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev), "epoll_ctl");
+	for (;;) {
+		must(epoll_wait(ep, &ev, 1, -1), "epoll_wait");
+		r = must(recv(fd, &n, 4, 0), "recv");
+		if (!r)
+			break;
+		must(send(fd, &n, 4, 0), "send");
+	}
+	close(ep);
+	close(silent[0]);
+	close(silent[1]);
+}
+
+static void *mixed_thread(void *arg)
+{
+	unsigned me = *(unsigned *)arg;
+	struct mixed *m = &mixed[me / 2];
+	uint32_t got;
+
+	if (me % 2) {
+		mixed_answer(m->fds[1]);
+		return NULL;
+	}
+	for (uint32_t n = 0; n < (uint32_t)count / (N_THREADS / 2); n++) {
+		must(send(m->fds[0], &n, 4, 0), "send");
+		if (recv(m->fds[0], &got, 4, MSG_WAITALL) != 4 || got != n)
+			die("answer %u is wrong", n);
+		progress++;
+	}
+	must(shutdown(m->fds[0], SHUT_WR), "shutdown");
+	return NULL;
+}
+
+static void test_mixed(void)
+{
+	unsigned id[N_THREADS];
+	struct sockaddr_in at;
+	int l = listen_any(&at), one = 1;
+
+	for (unsigned i = 0; i < N_THREADS / 2; i++) {
+		make_pair(l, &at, mixed[i].fds);
+		for (int k = 0; k < 2; k++)
+			setsockopt(mixed[i].fds[k], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	}
+	for (unsigned i = 0; i < N_THREADS; i++)
+		id[i] = i;
+	run_threads(N_THREADS, mixed_thread, id, sizeof(*id));
+	for (unsigned i = 0; i < N_THREADS / 2; i++) {
+		close(mixed[i].fds[0]);
+		close(mixed[i].fds[1]);
+	}
+	close(l);
+	printf("mixed answers %ld\n", count / (N_THREADS / 2) * (N_THREADS / 2));
+}
+
 /* ---- opening ---- */
 
 static struct sockaddr_in opening_at;
@@ -620,7 +694,7 @@ int main(int argc, char **argv)
 	pthread_t dog;
 
 	if (argc != 3)
-		return fprintf(stderr, "usage: torture stream|closing|epoll-exclusive|epoll-oneshot|epoll-edge|opening COUNT\n"), 2;
+		return fprintf(stderr, "usage: torture stream|closing|epoll-exclusive|epoll-oneshot|epoll-edge|epoll-mixed|opening COUNT\n"), 2;
 	stage = argv[1];
 	count = atol(argv[2]);
 	signal(SIGPIPE, SIG_IGN);
@@ -637,6 +711,8 @@ int main(int argc, char **argv)
 		test_epoll(EPOLLONESHOT);
 	else if (!strcmp(argv[1], "epoll-edge"))
 		test_epoll(EPOLLET);
+	else if (!strcmp(argv[1], "epoll-mixed"))
+		test_mixed();
 	else if (!strcmp(argv[1], "opening"))
 		test_opening();
 	else
