@@ -4,9 +4,12 @@
 
     bench/scale.py build/bench/scale [--million]
 
-Fails if a request at more connections costs over 3 % more instructions than at 10: whatever else it costs then is cache
-misses. Ends with 77 (skipped) where there is no valgrind.
+Fails if a request at more connections costs over 3 % more instructions than at 10 (whatever else it costs then is cache
+misses), and if a figure has grown by more than 5 % over the one in bench/figures.json: who means it changes that file.
+Ends with 77 (skipped) where there is no valgrind.
 """
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +18,8 @@ import tempfile
 
 REQUESTS = 5000
 LIMIT = 1.03
+GROWTH = 1.05
+FIGURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "figures.json")
 
 
 def count(program, conns):
@@ -39,6 +44,11 @@ def main():
     for n in sizes:
         ns, held = re.search(r"(\d+) ns each, (\d+) bytes", native[n]).groups()
         print("| %d | %.0f | %s | %s |" % (n, counts[n], ns, held))
+        seen = {"instructions per request": counts[n], "bytes per idle connection": int(held)}
+    with open(FIGURES) as f:
+        for name, was in json.load(f).items():
+            if seen[name] > was * GROWTH:
+                sys.exit("%s: %.0f, was %d" % (name, seen[name], was))
     worst = max(counts.values()) / counts[sizes[0]]
     if worst > LIMIT:
         sys.exit("a request costs %.1f %% more instructions" % (100 * worst - 100))
