@@ -85,7 +85,7 @@ static unsigned kernel_allows(void)
 			if (!(r == -1 && errno == ENOTTY))
 				*got |= 1u << i;
 		}
-		_exit(0);
+		syscall(SYS_exit_group, 0); /* before _exit() a sanitizer makes a call that is refused here */
 	}
 	waitpid(pid, &status, 0);
 	cr_assert_eq(status, 0);
