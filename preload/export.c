@@ -36,6 +36,8 @@
 
 enum { AHEAD_MAX = 1 << 20 /* more than a pair holds */, CATCH_UP_MS = 100 };
 
+enum { BUSY_MS = 10000 }; /* a keeper without CPU may take that long over a piece; what one leaves that dies is repaired long before */
+
 /* ---- going out ---- */
 
 static bool is_connected(const struct file *f)
@@ -233,6 +235,14 @@ static size_t ahead_read(int fd, uint8_t *buf)
 	return n;
 }
 
+/* Shard lock off for a moment */
+static void let_others_in(struct thr *t)
+{
+	shard_unlock(t);
+	sys_poll(NULL, 0, 1);
+	shard_lock(t);
+}
+
 /* Shard lock held at entry and return. No pump reads ahead any more; one that just does so is waited for. */
 static void ahead_return(struct thr *t, struct file *f, int fd)
 {
@@ -244,15 +254,13 @@ static void ahead_return(struct thr *t, struct file *f, int fd)
 	shard_unlock(t);
 	catch_up(fd);
 	shard_lock(t);
-	for (int i = 0; i < CATCH_UP_MS && f->recv_busy; i++) {
-		shard_unlock(t);
-		sys_poll(NULL, 0, 1);
-		shard_lock(t);
-	}
+	for (int i = 0; i < BUSY_MS && f->recv_busy; i++)
+		let_others_in(t);
 	shard_unlock(t);
 	n = ahead_read(fd, buf);
 	shard_lock(t);
-	tcp_unread(host->shard.stack, f->tcb, buf, n);
+	for (int i = 0; i < BUSY_MS && tcp_unread(host->shard.stack, f->tcb, buf, n) == -EBUSY; i++)
+		let_others_in(t);
 	shard_unlock(t);
 	sys_call(SYS_munmap, buf, AHEAD_MAX);
 	shard_lock(t);
