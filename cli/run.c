@@ -205,6 +205,8 @@ static int host_ready(const struct config *cfg, struct warden_reply *ret_reply, 
 {
 	int rc = config_check(cfg, ret_err, err_bytes);
 
+	if (!rc)
+		rc = host_io_check(cfg, ret_err, err_bytes);
 	return rc ? rc : warden_start(cfg, spawn_fork, ret_reply, ret_err, err_bytes);
 }
 

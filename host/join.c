@@ -483,12 +483,25 @@ static int slot_take(const struct config *cfg, char *ret_err, size_t err_bytes)
 	return 0;
 }
 
+int host_io_check(const struct config *cfg, char *ret_err, size_t err_bytes)
+{
+	if (!cfg->io || cfg->io == IO_LEVEL_POLL || io_uring_allowed())
+		return 0;
+	snprintf(ret_err, err_bytes,
+		 "io=%s: io_uring is refused here (sysctl kernel.io_uring_disabled, a seccomp filter, or a kernel without it); allow it or take --io auto",
+		 cfg->io == IO_LEVEL_FULL ? "full" : "uring");
+	return -EOPNOTSUPP;
+}
+
 int host_join(const struct config *cfg, char *ret_err, size_t err_bytes)
 {
 	int fds[2], conn, rc;
 
 	if (host_joined())
 		return 0;
+	rc = host_io_check(cfg, ret_err, err_bytes);
+	if (rc)
+		return rc;
 	if (host)
 		return slot_take(cfg, ret_err, err_bytes);
 	rc = join_ask(cfg, fds, &conn, ret_err, err_bytes);

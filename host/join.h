@@ -23,6 +23,8 @@
  * Return: 0, or negative errno with one clear line in @ret_err (naming setting, value, remedy)
  */
 int host_join(const struct config *cfg, char *ret_err, size_t err_bytes);
+/** host_io_check() - can the level that @cfg demands be had? Part of host_join(). Return: 0, or -EOPNOTSUPP and @ret_err */
+int host_io_check(const struct config *cfg, char *ret_err, size_t err_bytes);
 bool host_joined(void);
 /** host_queue_fd() - descriptor of the device queue in this process, fetched again if it was closed behind our back; negative errno */
 int host_queue_fd(void);

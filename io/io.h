@@ -64,6 +64,8 @@ struct io_loop_config {
 };
 /** io_level_probe() - best level this process may use now; @env: value of OWNSTACK_IO or NULL. -EINVAL: not a level, -EOPNOTSUPP: not here */
 int io_level_probe(const char *env);
+/** io_uring_allowed() - may this process make rings? Asks without making one (a ring that goes disturbs the thread's next sleep) */
+bool io_uring_allowed(void);
 /** io_loop_open() - gives a loop for the calling thread; sets up @waker (in shared memory, zeroed once) so that others can wake it */
 int io_loop_open(struct io_loop **ret_loop, const struct io_loop_config *cfg, struct io_waker *waker);
 void io_loop_close(struct io_loop *l);	/* takes; NULL is fine */

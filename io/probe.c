@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "io.h"
+#include "sys.h"
 #include "uring.h"
 
 /** probe_kernel() - best level here. io_uring may be compiled out, switched off by sysctl, or refused by a seccomp filter */
@@ -16,6 +17,12 @@ static int probe_kernel(void)
 	full = uring_is_full(&u);
 	uring_close(&u);
 	return full ? IO_LEVEL_FULL : IO_LEVEL_URING;
+}
+
+bool io_uring_allowed(void)
+{
+	/* permission is looked at first: who has it is told of the pointer */
+	return SYS3(SYS_io_uring_setup, 1, NULL, 0) == -EFAULT;
 }
 
 int io_level_probe(const char *env)

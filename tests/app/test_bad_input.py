@@ -169,11 +169,19 @@ def test_arena_full(net):
 
 
 def test_no_io_uring(net):
-    """Level poll is taken silently where io_uring is forbidden, and refused by name where it is demanded."""
-    path = "/proc/sys/kernel/io_uring_disabled"
-    if not os.path.exists(path):
-        pytest.skip("this kernel has no %s" % path)
-    pytest.skip("the switch is global to the machine; `OWNSTACK_IO=poll` covers the level")
+    """Where io_uring is refused level poll is taken silently; where another is demanded, that is refused by name."""
+    no_uring = Options.prog("no-uring")
+    srv = net.start("peer", no_uring, *net.ownstack_run(), "/usr/bin/python3", "-m", "http.server", "8000", name="server")
+    net.wait_port(PRIVATE, 8000, srv)
+    assert b"<html" in subprocess.run(net.argv("peer", "curl", "-s", "--max-time", "5", "http://%s:8000/" % PRIVATE),
+                                      stdout=subprocess.PIPE, check=True).stdout
+    assert "io_uring" not in srv.text("err")
+    run = [Options.ownstack(), "run", "--host", "other", "--tap", "tap9", "--addr", "10.79.0.2/24"]
+    for level in ("full", "uring"):
+        r = subprocess.run(net.argv("peer", no_uring, *run, "--io", level, "--", "true"), text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=10)
+        assert r.returncode == UNAVAILABLE, r.stderr
+        one_line(r.stderr, "io=" + level, "io_uring", "--io auto")
 
 
 def test_doctor(net):
