@@ -30,8 +30,11 @@ static int iov_trim(struct iovec *v, int n, size_t want)
 	return n;
 }
 
-/* @pos: where to read, -1: at the file's own position, which moves */
-static ssize_t file_turn(struct op *op, int in_fd, off_t pos, size_t want)
+/* What fills cells: reads into @v, which has @n pieces, from @in. Return: octets, negative errno */
+typedef ssize_t fill_fn(int in, off_t pos, struct iovec *v, int n);
+
+/* One stretch from @in into the send queue, by @fill without the lock. @pos is for @fill. Return: as it gave, or -EBUSY, ... */
+static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t want, unsigned flags)
 {
 	struct iovec cell[CELLS_PER_TURN];
 	ptrdiff_t room;
@@ -43,10 +46,16 @@ static ssize_t file_turn(struct op *op, int in_fd, off_t pos, size_t want)
 		return room;
 	n = iov_trim(cell, n, want);
 	xfer_unlock(op, &op->f->send_busy);
-	r = kernel_result(pos < 0 ? libc_next.readv(in_fd, cell, n) : libc_next.preadv2(in_fd, cell, n, pos, 0));
+	r = fill(in, pos, cell, n);
 	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
-	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, 0, op->t->now);
+	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, flags, op->t->now);
 	return r;
+}
+
+/* @pos: where to read, -1: at the file's own position, which moves */
+static ssize_t file_fill(int in, off_t pos, struct iovec *v, int n)
+{
+	return kernel_result(pos < 0 ? libc_next.readv(in, v, n) : libc_next.preadv2(in, v, n, pos, 0));
 }
 
 /* Return: octets queued before anything stopped it, or what did */
@@ -61,7 +70,7 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 	while (done < n) {
 		if (done && tcp_error_pending(f->tcb))
 			break;
-		r = file_turn(op, in_fd, *pos, n - done);
+		r = fill_turn(op, file_fill, in_fd, *pos, n - done, 0);
 		if (r == 0)
 			break; /* end of the file */
 		if (r > 0) {
@@ -157,32 +166,21 @@ static ssize_t pipe_move(int fd, struct iovec *v, int n, bool to_pipe)
 
 enum { PIPE_BLOCKS = -4095 }; /* no errno: the pipe was emptied or filled by somebody else meanwhile */
 
-static ssize_t pipe_to_socket_turn(struct op *op, int pipe, size_t want, bool more)
+static ssize_t pipe_fill(int in, off_t pos, struct iovec *v, int n)
 {
-	struct iovec cell[CELLS_PER_TURN];
-	ptrdiff_t room;
-	ssize_t r;
-	int n;
+	ssize_t r = pipe_move(in, v, n, false);
 
-	room = tcp_send_begin(own_stack(), op->f->tcb, want, cell, CELLS_PER_TURN, &n);
-	if (room < 0)
-		return room;
-	n = iov_trim(cell, n, want);
-	xfer_unlock(op, &op->f->send_busy);
-	r = pipe_move(pipe, cell, n, false);
-	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
-	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, more ? TCP_SEND_MORE : 0, op->t->now);
+	(void)pos;
 	return r == -EAGAIN ? PIPE_BLOCKS : r;
 }
 
-static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want, bool more)
+static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want)
 {
 	struct iovec cell[CELLS_PER_TURN];
 	ptrdiff_t n;
 	ssize_t r;
 	int n_cells;
 
-	(void)more;
 	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
 	if (n <= 0)
 		return n;
@@ -207,7 +205,7 @@ static ssize_t splice_loop(struct op *op, int pipe, size_t n, bool out, bool mor
 	while (done < n) {
 		if (done && (out ? tcp_error_pending(f->tcb) : !tcp_readable_bytes(f->tcb)))
 			break; /* error and end are the next call's */
-		r = out ? pipe_to_socket_turn(op, pipe, n - done, more) : socket_to_pipe_turn(op, pipe, n - done, more);
+		r = out ? fill_turn(op, pipe_fill, pipe, 0, n - done, more ? TCP_SEND_MORE : 0) : socket_to_pipe_turn(op, pipe, n - done);
 		if (r == 0)
 			break;
 		if (r > 0) {
