@@ -185,7 +185,7 @@ void tcp_info(const struct stack *st, const struct tcb *tcb, struct tcp_info_vie
 		i->delivery_rate = bbr_rate(t, &limited);
 		i->delivery_rate_app_limited = limited;
 	}
-	i->notsent_bytes = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+	i->notsent_bytes = tcp_unsent(t);
 	i->dsack_dups = t->dsack_dups;
 	i->reord_seen = t->reord_seen;
 	i->rcv_ooopack = t->rcv_ooopack;

@@ -353,7 +353,7 @@ static bool take_window(struct stack *st, struct tcp_conn *t, const struct tcp_s
 /* Nothing is in flight: window probes go on, or end */
 static void ack_probe(struct stack *st, struct tcp_conn *t, usec_t now)
 {
-	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+	uint32_t unsent = tcp_unsent(t);
 
 	t->probes = 0;
 	if (t->snd_una == t->snd_nxt)

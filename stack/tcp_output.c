@@ -683,7 +683,7 @@ static int send_rexmt(struct stack *st, struct tcp_conn *t, usec_t now)
 
 bool tcp_tail_probe_xmit(struct stack *st, struct tcp_conn *t, usec_t now)
 {
-	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0, sent;
+	uint32_t unsent = tcp_unsent(t), sent;
 	uint32_t left = seq_gt(t->snd_una + t->snd_wnd, t->snd_nxt) ? t->snd_una + t->snd_wnd - t->snd_nxt : 0;
 	uint32_t len = unsent < t->snd_mss ? unsent : t->snd_mss, flight = tcp_flight(t);
 
@@ -712,7 +712,7 @@ bool tcp_tail_probe_xmit(struct stack *st, struct tcp_conn *t, usec_t now)
 static void arm_standstill(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	bool fin = t->flags & TF_FIN_QUEUED && seq_leq(t->snd_nxt, t->write_seq);
-	uint32_t unsent = seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+	uint32_t unsent = tcp_unsent(t);
 	uint32_t first = unsent < t->snd_mss ? unsent : t->snd_mss;
 
 	if (t->snd_una != t->snd_nxt || (unsent == 0 && !fin))

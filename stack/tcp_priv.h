@@ -321,4 +321,15 @@ usec_t tcp_tw_ends(const struct stack *st, const struct tcp_tw *tw);	/* about wh
 void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now);	/* repair; lists are empty before */
 bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now);	/* by a connect of ours, after a second with timestamps */
 
+/* ---- tcp_send.c, and what it needs of tcp_sock.c ---- */
+/** tcp_unsent() - octets queued that were never sent; a FIN may be behind them */
+static inline uint32_t tcp_unsent(const struct tcp_conn *t)
+{
+	return seq_lt(t->snd_nxt, t->write_seq) ? t->write_seq - t->snd_nxt : 0;
+}
+/** tcp_writeable() - would poll() say POLLOUT: Linux's sk_stream_is_writeable() */
+bool tcp_writeable(const struct tcp_conn *t);
+/** tcp_syn_leaves() - the SYN that waited for data of a Fast Open is sent */
+void tcp_syn_leaves(struct stack *st, struct tcp_conn *t, usec_t now);
+
 #endif
