@@ -42,7 +42,7 @@ int host_fd_adopt(enum host_fd which, int fd);
 /** host_fd_connect() - a datagram socket of the library's own, connected to @sa. Number or negative errno */
 struct sockaddr_un;
 int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len);
-/** host_bell_fd() - connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
+/** host_bell_fd() - the process's window (window.c), connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
 int host_bell_fd(void);
 /** host_fd_drop() - closed, if it is still what it was */
 void host_fd_drop(enum host_fd which);
