@@ -431,7 +431,7 @@ static struct config *config_keep(const struct config *cfg)
 /* Asks for arena and queue, starting a warden where there is none */
 static int join_ask(const struct config *cfg, int ret_fds[2], int *ret_conn, char *ret_err, size_t err_bytes)
 {
-	struct warden_reply reply;
+	struct warden_reply reply = { 0 };
 	int rc;
 
 	for (int i = 0; i < RACE_TRIES; i++) {
@@ -452,6 +452,8 @@ static int join_ask(const struct config *cfg, int ret_fds[2], int *ret_conn, cha
 		fds_close(ret_fds);
 		return reply.status;
 	}
+	if (!rc && reply.client_pid && reply.client_pid != (uint32_t)sys_getpid())
+		slot_elsewhere();
 	return rc;
 }
 
@@ -474,9 +476,11 @@ static int map_failed(const struct config *cfg, int rc, char *ret_err, size_t er
 /* The process has the mapping: a slot, a link, and what an image before us left */
 static int slot_take(const struct config *cfg, char *ret_err, size_t err_bytes)
 {
-	int rc = slot_register();
 	struct thr *t;
+	int rc;
 
+	window_open();
+	rc = slot_register();
 	if (rc < 0) {
 		if (rc == -ENOSPC)
 			snprintf(ret_err, err_bytes, "host=%s: %d processes use it already; start another with --host", cfg->host, SLOTS_MAX);
@@ -484,7 +488,6 @@ static int slot_take(const struct config *cfg, char *ret_err, size_t err_bytes)
 			snprintf(ret_err, err_bytes, "host=%s: %s; free some memory", cfg->host, strerror(-rc));
 		return rc;
 	}
-	window_open();
 	link_make();
 	t = thr_enter();
 	if (t)

@@ -54,7 +54,7 @@ void host_exec_failed(void);
 
 /* ---- starting and asking a warden ---- */
 
-#define WARDEN_PROTOCOL 1u
+#define WARDEN_PROTOCOL 2u
 enum warden_op { WARDEN_RUN = 1 /* stay while I live */, WARDEN_JOIN, WARDEN_LOOK, WARDEN_DOWN };
 
 struct warden_req {
@@ -66,6 +66,7 @@ struct warden_req {
 struct warden_reply {
 	int32_t status;		/* 0 or negative errno; then text says why */
 	uint32_t protocol, warden_pid, keeper_pid, owner_uid, dev_kind;
+	uint32_t client_pid;	/* who asks, as the warden knows it */
 	uint8_t token[16];
 	char ifname[16], addr[64], peer[64]; /* first address; the kernel's side of the TAP or empty */
 	char text[CONFIG_ERR_BYTES];

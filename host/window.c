@@ -14,6 +14,9 @@
  * Whether two sockets are of one namespace says the kernel's cookie. Before Linux 5.14 there is none: then all are taken for
  * being of the host's.
  *
+ * The numbers by which processes know one another belong to a namespace, too: one that is in another than the helpers asks the
+ * keeper for its own in the same way (slot.c).
+ *
  * An exec that leaves private sockets open, outside, leaves the window open as well, and says so (preload/exec.c).
  */
 #include <sys/un.h>
@@ -51,25 +54,27 @@ void window_open(void)
 		home = cookie_of(fd);
 }
 
-/* Return: the socket, negative errno: the keeper went away, or cannot make one */
-static int answer_read(int conn)
+struct answer {
+	int32_t pid; /* of who asked */
+};
+
+/* Return: 0 with *@ret and *@ret_fd, -1 where none came with it; negative errno: the keeper went away */
+static int answer_read(int conn, struct answer *ret, int *ret_fd)
 {
 	struct pollfd p = { .fd = conn, .events = POLLIN };
-	int fd = -1, r;
-	char word;
+	ssize_t r;
 
 	do
 		r = sys_poll(&p, 1, ANSWER_MS);
 	while (r == -EINTR);
 	if (r <= 0)
-		return r ? r : -ETIMEDOUT;
-	r = fd_recv(conn, &word, sizeof(word), &fd);
-	return r < 0 ? r : fd >= 0 ? fd : -ENOTCONN;
+		return r ? (int)r : -ETIMEDOUT;
+	r = fd_recv(conn, ret, sizeof(*ret), ret_fd);
+	return r < 0 ? (int)r : r == sizeof(*ret) ? 0 : -EPIPE;
 }
 
-static int ask(int domain, int type)
+static int ask(const struct export_msg *what, struct answer *ret, int *ret_fd)
 {
-	const struct export_msg msg = { .domain = domain, .type = type };
 	int sv[2], bell = host_bell_fd(), r;
 
 	if (bell < 0)
@@ -77,34 +82,51 @@ static int ask(int domain, int type)
 	r = sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, sv);
 	if (r)
 		return r;
-	r = export_send(bell, &msg, sv[1]);
+	r = export_send(bell, what, sv[1]);
 	sys_close(sv[1]);
 	if (!r)
-		r = answer_read(sv[0]);
+		r = answer_read(sv[0], ret, ret_fd);
 	sys_close(sv[0]);
 	return r;
 }
 
 int host_socket(int domain, int type)
 {
-	int fd = sys_socket(domain, type | SOCK_CLOEXEC, 0);
+	const struct export_msg what = { .domain = domain, .type = type };
+	int fd = sys_socket(domain, type | SOCK_CLOEXEC, 0), r;
+	struct answer a;
 
 	if (fd < 0 || window_is_home(fd))
 		return fd;
 	sys_close(fd);
-	return ask(domain, type);
+	r = ask(&what, &a, &fd);
+	return r ? r : fd >= 0 ? fd : -ENOTCONN;
 }
 
+int32_t window_pid(void)
+{
+	const struct export_msg what = { .domain = AF_UNSPEC };
+	struct answer a;
+	int fd, r = ask(&what, &a, &fd);
+
+	return r ? r : a.pid > 0 ? a.pid : -ESRCH;
+}
+
+/* Who made the pair is who asks; the kernel says its number as we would see it. */
 void window_serve(int conn, int domain, int type)
 {
-	bool is_known = domain == AF_UNIX || (domain == AF_INET && (type & ~SOCK_NONBLOCK) == SOCK_STREAM);
-	int fd = is_known ? sys_socket(domain, type | SOCK_CLOEXEC, 0) : -1;
+	bool wants = domain == AF_UNIX || (domain == AF_INET && (type & ~SOCK_NONBLOCK) == SOCK_STREAM);
+	int fd = wants ? sys_socket(domain, type | SOCK_CLOEXEC, 0) : -1;
+	struct ucred cr = { 0 };
+	socklen_t len = sizeof(cr);
+	struct answer a;
 
-	if (fd >= 0) {
-		fd_send(conn, "", 1, fd);
+	sys_getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cr, &len);
+	a.pid = cr.pid;
+	fd_send(conn, &a, sizeof(a), fd);
+	if (fd >= 0)
 		sys_close(fd);
-	}
-	sys_close(conn); /* its end says that there is none */
+	sys_close(conn);
 }
 
 /* ---- over exec ---- */
