@@ -99,7 +99,7 @@ void gate_open(void);
 struct drive_wait {
 	usec_t deadline;	/* CLOCK_MONOTONIC, USEC_NEVER */
 	const sigset_t *mask;
-	struct pollfd *kfds;
+	struct pollfd *kfds;	/* n_kfds of them, with room for one more, which a passenger takes; NULL: none */
 	unsigned n_kfds;
 	uint64_t kfds_key;	/* as in struct io_wait: not 0, polls may be left armed for the next wait with this key */
 };

@@ -403,8 +403,8 @@ static int accept_keep_number(struct op *op)
 /* As op_wait(), on both sides at once. */
 static int accept_wait_both(struct op *op, int fd)
 {
-	struct pollfd kfd = { .fd = fd, .events = POLLIN };
-	struct drive_wait w = { .kfds = &kfd, .n_kfds = 1 };
+	struct pollfd kfds[2] = { { .fd = fd, .events = POLLIN } };
+	struct drive_wait w = { .kfds = kfds, .n_kfds = 1 };
 	usec_t timeo_us = op->f->rcvtimeo_us;
 	uint64_t handle = file_handle(op->f);
 	struct both_wait b;
