@@ -453,11 +453,11 @@ static bool input_locked(struct thr *t, bool rx)
 	bool some = false;
 	int n;
 
-	t->now = io_now();
 	tx_reap(t);
 	for (;;) {
 		n = t->loop ? io_loop_rx(t->loop, frames, RX_BATCH, rx) : 0; /* may make system calls: not under the lock */
 		shard_lock(t);
+		t->now = io_now(); /* not before the lock: what came answers what others sent meanwhile */
 		for (int i = 0; i < n; i++)
 			stack_input(host->shard.stack, &frames[i], t->now);
 		if (n <= 0)

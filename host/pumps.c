@@ -28,6 +28,7 @@
 #include "join.h"
 #include "pumps.h"
 #include "ready.h"
+#include "window.h"
 #include "sys.h"
 
 enum { PIECE_BYTES = 65536, CELLS_PER_PIECE = 16, PIECES_PER_TURN = 8, LATER_US = 100000 };
@@ -545,8 +546,13 @@ void pumps_bell(struct pumps *ps, int bell)
 	while (!export_recv(bell, &msg, &fd)) {
 		struct export *row;
 
+		if (!msg.handle) { /* a ring, or a socket is wanted */
+			if (fd >= 0)
+				window_serve(fd, msg.domain, msg.type);
+			continue;
+		}
 		shard_lock(ps->t);
-		row = msg.handle ? slab_get(&host->exports, msg.handle) : NULL;
+		row = slab_get(&host->exports, msg.handle);
 		if (row && (row->taken || !is_its_end(row, fd)))
 			row = NULL;
 		if (row)

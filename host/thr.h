@@ -28,7 +28,7 @@ struct thr {
 	struct io_waker *waker;	/* the waiter's; the keeper's is host->keeper.waker */
 	uint32_t waiter_index, slot;
 	struct io_loop *loop;	/* NULL until it first has to send or wait */
-	usec_t now;		/* read at entry, and after each sleep */
+	usec_t now;		/* read at entry, and after each sleep; under the shard lock no earlier than another holder's before */
 	struct waiter *wakes[THR_WAKES_MAX]; /* to be woken after unlocking */
 	uint32_t n_wakes, wake_batch;
 	struct thr_sigio sigios[THR_SIGIOS_MAX]; /* to be sent after unlocking */

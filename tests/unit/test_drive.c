@@ -556,3 +556,27 @@ AT_ALL_LEVELS(storm_of_processes_and_threads_loses_no_wake)
 	cr_expect_geq(atomic_load(&shared->count[63]), 2000);
 	cr_expect_eq(atomic_load(&shared->failed), 0);
 }
+
+/* One that read the clock, was put off the CPU, and found on return that another had sent: a round trip below zero is 2^32 us. */
+Test(drive, time_does_not_go_back_under_the_lock)
+{
+	struct thr *t = rig_join();
+	usec_t later;
+
+	shard_lock(t);
+	later = t->now + SEC(1);
+	t->now = later;
+	shard_unlock(t);
+	t->now = later - SEC(1);
+	shard_lock(t);
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
+	t->now = 0;
+	cr_assert(shard_trylock(t));
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
+	t->now = 0;
+	cr_assert(shard_lock_once(t));
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
+}
