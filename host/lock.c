@@ -33,6 +33,7 @@
 
 #define LOCK_CONTENDED	0x80000000u
 #define LOCK_STOP_AFTER 0x40000000u
+#define LOCK_FLAGS	(LOCK_CONTENDED | LOCK_STOP_AFTER)
 #define LOCK_SLOT(w)	((w) & 0x3fffu)
 #define LOCK_SPINS	40 /* about 1 us */
 static const struct timespec lock_patience = { .tv_nsec = 50 * 1000 * 1000 };
@@ -67,6 +68,20 @@ static void lock_repair(struct thr *t, uint32_t dead_slot)
 	waiters_wake_all(); /* at once: who repairs may be about to end, and will not leave by thr_leave() */
 }
 
+static bool is_held_by(uint32_t word, uint32_t seen)
+{
+	return (word & ~LOCK_FLAGS) == (seen & ~LOCK_FLAGS);
+}
+
+/* Whoever holds the lock by now is none of our business. */
+static void stop_after_clear(uint32_t seen)
+{
+	uint32_t w = host->shard.lock;
+
+	while (is_held_by(w, seen) && !atomic_compare_exchange_weak(&host->shard.lock, &w, w & ~LOCK_STOP_AFTER))
+		;
+}
+
 /* The holder sleeps stopped inside the lock: let it run until it leaves. */
 static void lock_nudge(uint32_t seen)
 {
@@ -80,14 +95,16 @@ static void lock_nudge(uint32_t seen)
 		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, seen | LOCK_STOP_AFTER))
 			return; /* it moved: not stopped after all */
 		if (slot_life(slot) != SLOT_STOPPED) { /* its user continued it just now, and wants no stop at the end */
-			atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+			stop_after_clear(seen);
 			return;
 		}
 	}
 	if (sys_call(SYS_kill, pid, SIGCONT) < 0) {
-		atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+		stop_after_clear(seen);
 		if (!atomic_exchange(&host->shard.stalled, 1)) /* the keeper may not: who may is asleep, since nobody drives */
 			waiters_wake_all();
+		if (!is_held_by(host->shard.lock, seen)) /* it has left, before it could see that it was waited for */
+			host->shard.stalled = 0;
 	}
 }
 
@@ -213,13 +230,12 @@ void shard_unlock(struct thr *t)
 	stack_touch_clear(host->shard.stack);
 	host->shard.moving[0] = host->shard.moving[1] = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);
-	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
+	if (__builtin_expect(was & LOCK_FLAGS, 0)) {
+		host->shard.stalled = 0;
 		if (was & LOCK_CONTENDED)
 			sys_futex_wake(&host->shard.lock, 1);
-		if (was & LOCK_STOP_AFTER) {
-			host->shard.stalled = 0;
+		if (was & LOCK_STOP_AFTER)
 			sys_call(SYS_kill, sys_getpid(), SIGSTOP);
-		}
 	}
 	thr_undefer();
 }

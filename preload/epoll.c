@@ -511,9 +511,9 @@ static int call_any(const struct wait_call *c)
 		return call_kernel(c);
 	begun = c->ts || c->ms > 0 ? io_now() : 0;
 	r = call_kernel(c);
-	if (likely(!rouse_end(c->epfd)) || r < 0)
+	if (likely(!rouse_end(c->epfd)) || (r < 0 && r != -EFAULT)) /* nowhere to write to: it may have been the marker */
 		return r;
-	r = rouse_filter(c->evs, r);
+	r = r < 0 ? 0 : rouse_filter(c->evs, r);
 	return r ? r : call_private(c, begun ? io_now() - begun : 0);
 }
 

@@ -89,6 +89,12 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 	return (ssize_t)done;
 }
 
+/* The kernel splices to no O_APPEND, and looks at the flag alone. */
+static bool appends(int fd)
+{
+	return own_fcntl(fd, F_GETFL) & O_APPEND;
+}
+
 static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 {
 	struct op op;
@@ -103,6 +109,8 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
 	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
+	if (appends(out_fd))
+		return -EINVAL;
 	if (n > MOVE_MAX_BYTES)
 		n = MOVE_MAX_BYTES;
 	if (!op_begin(&op, out_fd))
@@ -259,7 +267,7 @@ static ssize_t splice_any(int in_fd, const off_t *in_off, int out_fd, const off_
 		return -EINVAL;
 	if (out ? in_off != NULL : out_off != NULL)
 		return -ESPIPE;
-	if (out ? out_off != NULL : in_off != NULL)
+	if (out ? out_off != NULL || appends(out_fd) : in_off != NULL)
 		return -EINVAL;
 	return splice_private(pipe, out ? out_fd : in_fd, n, out, flags);
 }

@@ -163,6 +163,36 @@ AT_ALL_LEVELS(stopped_driver_is_noticed_and_comes_back_unharmed)
 	cr_expect_eq(rig_reap(pid), 0);
 }
 
+/* one whose timer fires more often than the keeper looks: that somebody moves does not mean that somebody reads */
+AT_ALL_LEVELS(stopped_driver_is_noticed_while_others_move)
+{
+	pid_t pid = sleeper(), moves;
+	struct thr *t;
+	struct file *f;
+
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	moves = child();
+	if (!moves) {
+		char c;
+
+		t = member_enter();
+		f = connected(t, SILENT_PORT);
+		atomic_store(&shared->step, 1);
+		for (int i = 0; i < 300; i++)
+			sock_recv(t, f, &c, 1, io_now() + MSEC(20));
+		_exit(0);
+	}
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	cr_assert(WITHIN_MS(4000, atomic_load(&shared->step)));
+	cr_expect_leq(slowest(t, f, 10), MSEC(NOTICED_MS));
+	WITHIN_MS(200, drives(pid)); /* mostly: it may have lost the role on the way */
+	kill(pid, SIGSTOP);
+	cr_expect_leq(slowest(t, f, 1), MSEC(NOTICED_MS));
+	killed(pid);
+	killed(moves);
+}
+
 AT_ALL_LEVELS(killed_driver_is_noticed)
 {
 	pid_t pid = sleeper();
