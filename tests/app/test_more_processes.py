@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -239,6 +240,39 @@ def test_rights(net, to):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive() and r.alive(), p.tails() + r.tails()
+
+
+SHARED = """
+import os, signal, socket
+l = socket.socket()
+l.bind(('%s', 7000))
+l.listen(8)
+d = os.dup(l.fileno())
+child = os.fork()
+if not child:
+    os.close(d)
+    signal.pause()
+print(os.getpid(), child, l.fileno(), d, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.modes("tap")
+def test_who_has_the_socket(net):
+    """`ownstack ss -p` names every process and number that a socket has, `ownstack ps` the processes of the host."""
+    p = net.start("private", PYTHON, "-c", SHARED % PRIVATE, name="server")
+    wait_for("the server", lambda: p.text().count("\n") or not p.alive())
+    pid, child, fd, dup = map(int, p.text().split())
+    want = {'("python3",pid=%d,fd=%d)' % at for at in ((pid, fd), (pid, dup), (child, fd))}
+
+    def users():
+        line = [line for line in net.ownstack("ss", "-l", "-p", "--host", "host0").splitlines() if ":7000" in line]
+        return set(re.findall(r'\("[^)]*\)', line[0])) if line else set()
+    wait_for("the child to close one number", lambda: users() == want, 10)
+    listed = {line.split()[0] for line in net.ownstack("ps", "--host", "host0").splitlines() if "python3" in line}
+    assert listed == {str(pid), str(child)}
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the first process to be gone from it", lambda: users() == {'("python3",pid=%d,fd=%d)' % (child, fd)}, 10)
 
 
 # ---- processes in other namespaces ----
