@@ -274,7 +274,10 @@ static ssize_t move_out(struct pumps *ps, struct pump *p)
 
 	ps->t->now = io_now();
 	shard_lock(ps->t);
-	r = tcp_send_begin(host->shard.stack, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
+	if (p->row->claimed && tcp_error_pending(f->tcb))
+		r = -EPIPE; /* it is told once: to the process that has the connection again */
+	else
+		r = tcp_send_begin(host->shard.stack, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
 	if (r == -EBUSY) {
 		f->send_busy |= FILE_BUSY_WANTED;
 		r = -EAGAIN;
