@@ -65,6 +65,6 @@ void next_resolve(void);
  */
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
-	result own_##name params
+	__attribute__((used)) result own_##name params
 
 #endif
