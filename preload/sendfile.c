@@ -199,6 +199,8 @@ static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want)
 	int n_cells;
 
 	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
+	if (n == 0)
+		tcp_mark_pass(own_stack(), op->f->tcb);
 	if (n <= 0)
 		return n;
 	n_cells = iov_trim(cell, n_cells, want < (size_t)n ? want : (size_t)n);
