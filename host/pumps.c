@@ -259,6 +259,8 @@ static ssize_t move_in(struct pumps *ps, struct pump *p)
 		p->row->pumped = 1;
 		r = moved(ps, f, &f->recv_busy, EPOLLIN, p->fd, v, n);
 		tcp_recv_done(host->shard.stack, f->tcb, r > 0 ? (size_t)r : 0, ps->t->now);
+	} else if (r == 0) {
+		tcp_mark_pass(host->shard.stack, f->tcb);
 	}
 	thr_leave(ps->t);
 	return r;

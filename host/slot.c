@@ -70,14 +70,16 @@ static int self_page_make(void)
 
 	if (slot_self_page)
 		return 0;
-	p = sys_call(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = sys_call(SYS_mmap, 0, 4096 + FD_NUMBERS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p < 0 && p > -4096)
 		return (int)p;
-	if (sys_call(SYS_madvise, p, 4096, MADV_WIPEONFORK, 0, 0, 0) < 0) {
-		sys_call(SYS_munmap, p, 4096, 0, 0, 0, 0);
+	if (sys_call(SYS_madvise, p, 4096 + FD_NUMBERS, MADV_WIPEONFORK, 0, 0, 0) < 0) {
+		sys_call(SYS_munmap, p, 4096 + FD_NUMBERS, 0, 0, 0, 0);
 		return -ENOMEM;
 	}
 	slot_self_page = (struct slot_self_page *)p;
+	fdmap = (_Atomic uint8_t *)(p + 4096);
+	fdmap_numbers = FD_NUMBERS;
 	return 0;
 }
 
@@ -86,6 +88,8 @@ static void self_set(uint32_t index)
 	slot_self_page->pid = sys_getpid();
 	slot_self_page->slot = index ? &host->slot[index] : NULL;
 	slot_self_page->index = index;
+	if (index)
+		fdmap_fill();
 }
 
 /* ---- /proc/PID/stat ---- */

@@ -96,10 +96,8 @@ static bool appends(int fd)
 	return own_fcntl(fd, F_GETFL) & O_APPEND;
 }
 
-/* @pos: where to read, -1: at the file's own position */
-static ssize_t sendfile_at(int out_fd, int in_fd, off_t *pos, size_t n)
+static ssize_t sendfile_at(int out_fd, int in_fd, bool at_pos, off_t *pos, size_t n)
 {
-	bool at_pos = *pos >= 0;
 	struct op op;
 	ssize_t r;
 
@@ -107,7 +105,7 @@ static ssize_t sendfile_at(int out_fd, int in_fd, off_t *pos, size_t n)
 		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
 	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : at_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
-	if (appends(out_fd))
+	if ((at_pos && *pos < 0) || appends(out_fd))
 		return -EINVAL;
 	if (n > MOVE_MAX_BYTES)
 		n = MOVE_MAX_BYTES;
@@ -125,7 +123,7 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 
 	if (user_pos && user_copy(&pos, user_pos, sizeof(pos)))
 		return -EFAULT;
-	r = user_pos && pos < 0 ? -EINVAL : sendfile_at(out_fd, in_fd, &pos, n);
+	r = sendfile_at(out_fd, in_fd, user_pos != NULL, &pos, n);
 	return user_pos && user_copy(user_pos, &pos, sizeof(pos)) ? -EFAULT : r;
 }
 
@@ -201,6 +199,8 @@ static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want)
 	int n_cells;
 
 	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
+	if (n == 0)
+		tcp_mark_pass(own_stack(), op->f->tcb);
 	if (n <= 0)
 		return n;
 	n_cells = iov_trim(cell, n_cells, want < (size_t)n ? want : (size_t)n);

@@ -248,7 +248,7 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			}
 			if (r == 0)
 				op_acted(op);
-			if (r == -EAGAIN && !(flags & MSG_PEEK))
+			if ((r == -EAGAIN || r == 0) && !(flags & MSG_PEEK))
 				tcp_mark_pass(own_stack(), f->tcb);
 			if (r == 0 || (u->left == 0 && want))
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
