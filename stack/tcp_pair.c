@@ -218,6 +218,21 @@ static void received(struct stack *st, struct tcp_conn *p, uint32_t n, uint32_t 
 	tcp_recv_tell(st, p);
 }
 
+/*
+ * What @p offers @t now, in octets: a header could not say it as exactly. Rounded up to its unit with each push, as an edge
+ * once offered is in a header, a window would creep on for as long as single octets come.
+ */
+static uint32_t window(const struct stack *st, struct tcp_conn *t, struct tcp_conn *p)
+{
+	uint32_t wnd = tcp_rcv_window(st, p), max = 65535u << p->rcv_wind_shift;
+
+	p->rcv_adv = seq_max(p->rcv_adv, p->rcv_nxt + (wnd < max ? wnd : max));
+	t->snd_wnd = p->rcv_adv - p->rcv_nxt;
+	if (t->snd_wnd > t->snd_max_wnd)
+		t->snd_max_wnd = t->snd_wnd;
+	return t->snd_wnd;
+}
+
 bool tcp_pair_push(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	struct tcp_conn *p = partner(st, t, now);
@@ -228,9 +243,7 @@ bool tcp_pair_push(struct stack *st, struct tcp_conn *t, usec_t now)
 	may = released(t);
 	if (!may)
 		return true;
-	t->snd_wnd = room = (uint32_t)tcp_wnd_take(st, p) << t->snd_wind_shift;
-	if (t->snd_wnd > t->snd_max_wnd)
-		t->snd_max_wnd = t->snd_wnd;
+	room = window(st, t, p);
 	while (n < may && n < room) {
 		uint32_t len = t->snd_head->len, want = may - n < len ? may - n : len, given;
 
