@@ -20,11 +20,13 @@
  * an end that will read no more, a capture. fits() says so before each push; then the two are parted until all is quiet
  * again. Parting costs nothing, so a connection that ends or goes to rest is parted, and its peer looks for it anew.
  *
- * What congestion control and loss recovery would learn from segments they do not learn; there is no path to know.
+ * What congestion control and loss recovery would learn from segments they do not learn, but that the window grows while it
+ * is used, since the send buffer grows with it; there is no path to know.
  */
 #include "tcp_priv.h"
 
 #define COPY_ALWAYS	256u	/* octets: cheaper copied than their cell given back and forth */
+#define RATE_SAMPLE_US	1000u	/* least time of a sample of the delivery rate, but for the first */
 #define RCV_RTT_US	1000u	/* for buffer tuning: what timestamps of a millisecond would show at best */
 
 /* The connection that has our 4-tuple the other way round, awake. NULL: not established yet, in TIME_WAIT, no memory */
@@ -74,8 +76,10 @@ static bool quiet(const struct tcp_conn *from, const struct tcp_conn *to)
 	return from->snd_una == from->snd_nxt && arrived(from, to);
 }
 
-static void join(struct tcp_conn *t, struct tcp_conn *p)
+static void join(struct tcp_conn *t, struct tcp_conn *p, usec_t now)
 {
+	tcp_rate_start(t, t->snd_nxt, now);
+	tcp_rate_start(p, p->snd_nxt, now);
 	t->pair = p;
 	p->pair = t;
 	if (!t->rcv_rtt_us)
@@ -105,7 +109,7 @@ static struct tcp_conn *partner(struct stack *st, struct tcp_conn *t, usec_t now
 			settle(st, p, t, now);
 		if (quiet(t, p) && quiet(p, t)) {
 			if (!t->pair)
-				join(t, p);
+				join(t, p, now);
 			return p;
 		}
 	}
@@ -192,6 +196,12 @@ static void sent(struct stack *st, struct tcp_conn *t, uint32_t n, usec_t now)
 	t->data_segs_out += segments(t, n);
 	t->last_snd = t->last_ack = now;
 	t->probes = t->backoff = 0;
+	if (n >= t->cwnd / 2 && t->cwnd < 2 * t->snd_max_wnd) { /* as acknowledgments would let it grow, and the buffer with it */
+		t->cwnd += n;
+		tcp_sndbuf_expand(st, t);
+	}
+	if (!t->rate_us || (uint32_t)now - t->rate_at_us >= RATE_SAMPLE_US)
+		tcp_rate_sample(t, now);
 	tcp_timer_clear(t, TCPT_PERSIST);
 	tcp_timer_clear(t, TCPT_CORK);
 	if (t->flags & TF_NOSPACE)
