@@ -25,6 +25,7 @@
  */
 #include "tcp_priv.h"
 
+#define QUEUE_MAX	(256u << 10) /* octets that wait to be read: what is between two copies shall stay in the cache */
 #define COPY_ALWAYS	256u	/* octets: cheaper copied than their cell given back and forth */
 #define RATE_SAMPLE_US	1000u	/* least time of a sample of the delivery rate, but for the first */
 #define RCV_RTT_US	1000u	/* for buffer tuning: what timestamps of a millisecond would show at best */
@@ -196,7 +197,7 @@ static void sent(struct stack *st, struct tcp_conn *t, uint32_t n, usec_t now)
 	t->data_segs_out += segments(t, n);
 	t->last_snd = t->last_ack = now;
 	t->probes = t->backoff = 0;
-	if (n >= t->cwnd / 2 && t->cwnd < 2 * t->snd_max_wnd) { /* as acknowledgments would let it grow, and the buffer with it */
+	if (n >= t->cwnd / 2 && t->cwnd < QUEUE_MAX / 2) { /* as acknowledgments would let it grow, and the buffer with it */
 		t->cwnd += n;
 		tcp_sndbuf_expand(st, t);
 	}
@@ -228,8 +229,14 @@ static void received(struct stack *st, struct tcp_conn *p, uint32_t n, uint32_t 
 	tcp_recv_tell(st, p);
 }
 
+/* A program that asked for a large buffer, or waits for much at once, gets it. */
+static uint32_t queue_max(const struct tcp_conn *p)
+{
+	return p->opts.rcvbuf_locked || p->opts.rcvlowat_bytes > (int32_t)(QUEUE_MAX / 2) ? UINT32_MAX : QUEUE_MAX;
+}
+
 /*
- * What @p offers @t now, in octets: a header could not say it as exactly. Rounded up to its unit with each push, as an edge
+ * What @p offers @t now, in octets, and takes at once: a header could not say it as exactly. Rounded up to its unit with each push, as an edge
  * once offered is in a header, a window would creep on for as long as single octets come.
  */
 static uint32_t window(const struct stack *st, struct tcp_conn *t, struct tcp_conn *p)
@@ -240,7 +247,9 @@ static uint32_t window(const struct stack *st, struct tcp_conn *t, struct tcp_co
 	t->snd_wnd = p->rcv_adv - p->rcv_nxt;
 	if (t->snd_wnd > t->snd_max_wnd)
 		t->snd_max_wnd = t->snd_wnd;
-	return t->snd_wnd;
+	max = queue_max(p);
+	max = p->rcv_bytes < max ? max - p->rcv_bytes : 0;
+	return t->snd_wnd < max ? t->snd_wnd : max;
 }
 
 bool tcp_pair_push(struct stack *st, struct tcp_conn *t, usec_t now)
@@ -258,8 +267,8 @@ bool tcp_pair_push(struct stack *st, struct tcp_conn *t, usec_t now)
 		uint32_t len = t->snd_head->len, want = may - n < len ? may - n : len, given;
 
 		if (want > room - n) {
-			/* A cell is cut only where the reader would be without much to read. */
-			if (p->rcv_bytes + n >= p->rcv_space_bytes / 2)
+			/* A cell is cut only where the reader would be without much to read: else it is told already. */
+			if (p->rcv_bytes + n >= p->rcv_space_bytes / 2 || p->rcv_bytes + n >= queue_max(p) / 2)
 				break;
 			want = room - n;
 		}

@@ -217,6 +217,28 @@ Test(tcp_pair, window_of_a_locked_small_buffer_is_kept)
 	}
 }
 
+Test(tcp_pair, reader_that_waits_for_much_is_told)
+{
+	for (int k = 0; k < 20; k++) {
+		struct loop w = loop_new();
+		uint32_t lowat = 1 + (uint32_t)k * 30000;
+		bool told = false;
+
+		tcp_opts(w.end[1])->rcvbuf_bytes = 1500000;
+		tcp_opts(w.end[1])->rcvlowat_bytes = (int32_t)lowat;
+		tcp_opt_changed(w.st, w.end[1], TCP_OPT_RCVBUF, w.now);
+		turn(&w);
+		sends(&w, 0, 300);
+		while (sends(&w, 0, 100000) > 0 && !told) {
+			turn(&w);
+			told = edges(&w, 1) & TCP_EV_IN;
+		}
+		turn(&w);
+		cr_assert(told || edges(&w, 1) & TCP_EV_IN, "waits for %u, has %zu", lowat, tcp_readable_bytes(w.end[1]));
+		cr_assert(tcp_poll(w.end[1]) & TCP_EV_IN);
+	}
+}
+
 Test(tcp_pair, single_octets_share_cells)
 {
 	struct loop w = loop_new();
