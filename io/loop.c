@@ -338,7 +338,7 @@ static void loop_tx_record(struct io_loop *l, struct pbuf *p)
 
 	if (l->pcap)
 		pcap_iov(l->pcap, iov, n, false);
-	if (l->impair_tx)
+	if (l->impair_tx && !p->told)
 		impair_push(l->impair_tx, iov, n, io_now());
 }
 
@@ -349,7 +349,7 @@ struct pbuf *loop_tx_next(struct io_loop *l)
 	while ((p = pbuf_list_take(&l->txq)) != NULL) {
 		if (l->pcap || l->impair_tx)
 			loop_tx_record(l, p);
-		if (!l->impair_tx)
+		if (!l->impair_tx && !p->told)
 			return p;
 		loop_tx_done(l, p, 0);
 	}
