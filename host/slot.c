@@ -28,7 +28,7 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#define LEAF_LOOK_NS 50000000L
+#define LEAF_LOOK_NS 10000000L /* held for a few instructions, perhaps under the shard lock */
 #define BURY_US	     MSEC(200)
 #define BURY_LOOK_NS 20000000L
 
@@ -163,11 +163,34 @@ enum slot_life slot_life(uint32_t slot)
 
 /* ---- leaf locks ---- */
 
+/* Slept in vain for @seen. Return: true: the lock is ours now, taken from the dead */
+static bool leaf_inspect(_Atomic uint32_t *word, uint32_t seen, uint32_t me)
+{
+	uint32_t slot = LEAF_SLOT(seen), w = seen;
+
+	if (passenger || atomic_load(word) != seen)
+		return false;
+	switch (slot_life(slot)) {
+	case SLOT_GONE:
+		return atomic_compare_exchange_strong(word, &w, me | LEAF_CONTENDED);
+	case SLOT_STOPPED:
+		if (!atomic_compare_exchange_strong(word, &w, seen | LEAF_STOP_AFTER))
+			return false; /* it moved: not stopped after all */
+		w = seen | LEAF_STOP_AFTER;
+		if (sys_kill(host->slot[slot].pid, SIGCONT) < 0) /* of another user: who may will come */
+			atomic_compare_exchange_strong(word, &w, seen);
+		return false;
+	case SLOT_TRACED:
+	case SLOT_RUNS:
+		return false;
+	}
+	return false;
+}
+
 enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 {
 	const struct timespec look = { 0, LEAF_LOOK_NS };
 	uint32_t me = slot_self(), v = 0;
-	int rc;
 
 	thr_depth++;
 	/* acquire: pairs with the release in leaf_unlock() */
@@ -183,16 +206,11 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 		}
 		if (!(v & LEAF_CONTENDED) && !atomic_compare_exchange_weak(word, &v, v | LEAF_CONTENDED))
 			continue;
-		rc = sys_futex_wait(word, v | LEAF_CONTENDED, &look);
-		if (rc == -ETIMEDOUT && !passenger && atomic_load(word) == (v | LEAF_CONTENDED) &&
-		    slot_life(v & ~LEAF_CONTENDED) == SLOT_GONE) {
-			uint32_t dead = v | LEAF_CONTENDED;
-
-			if (atomic_compare_exchange_strong(word, &dead, me | LEAF_CONTENDED)) {
-				if (ret_dead)
-					*ret_dead = v & ~LEAF_CONTENDED;
-				return LEAF_BROKEN;
-			}
+		v |= LEAF_CONTENDED;
+		if (sys_futex_wait(word, v, &look) == -ETIMEDOUT && leaf_inspect(word, v, me)) {
+			if (ret_dead)
+				*ret_dead = LEAF_SLOT(v);
+			return LEAF_BROKEN;
 		}
 		v = atomic_load_explicit(word, memory_order_relaxed);
 	}
@@ -201,10 +219,15 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 void leaf_unlock(_Atomic uint32_t *word)
 {
 	/* release: what was written under the lock comes first; pairs with the acquire in leaf_lock() */
-	if (atomic_exchange_explicit(word, 0, memory_order_release) & LEAF_CONTENDED)
-		sys_futex_wake(word, 1);
-	if (!--thr_depth && thr_signal_pending && *thr_signal_pending && thr_depth0_hook)
-		thr_depth0_hook();
+	uint32_t was = atomic_exchange_explicit(word, 0, memory_order_release);
+
+	if (__builtin_expect(was & (LEAF_CONTENDED | LEAF_STOP_AFTER), 0)) {
+		if (was & LEAF_CONTENDED)
+			sys_futex_wake(word, 1);
+		if (was & LEAF_STOP_AFTER)
+			sys_kill(sys_getpid(), SIGSTOP);
+	}
+	thr_undefer();
 }
 
 /* ---- taking and giving back ---- */
@@ -316,8 +339,8 @@ static void slot_free(uint32_t i)
 	atomic_store(&s->table_lock, 0);
 	atomic_store(&s->start_time, 0);
 	atomic_store(&s->n_entries, 0);
-	atomic_fetch_sub(&host->n_live, 1);
-	atomic_store(&s->pid, 0);
+	if (atomic_exchange(&s->pid, 0)) /* done before, by one who died at it: once is enough */
+		atomic_fetch_sub(&host->n_live, 1);
 	while (i > SLOT_KEEPER && i < hint && !atomic_compare_exchange_weak(&host->slot_hint, &hint, i))
 		;
 }
