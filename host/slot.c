@@ -326,6 +326,30 @@ static void state_store(struct slot *s, uint32_t state)
 	sys_futex_wake(&s->state, INT32_MAX);
 }
 
+/**
+ * slots_recount() - how many slots are in use
+ *
+ * Claim and count are two stores, and so are their ends: whether one who died between them had been counted cannot be told. Who
+ * comes or goes this very moment is waited for, a little; if it died as well, its own end brings us here again.
+ */
+static void slots_recount(void)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		uint32_t was = atomic_load(&host->n_live), top = atomic_load(&host->slot_top), n = 0;
+		bool settled = true;
+
+		for (uint32_t i = SLOT_KEEPER; i < top; i++) {
+			bool claimed = atomic_load(&host->slot[i].pid) != 0;
+
+			n += claimed;
+			settled &= !claimed || atomic_load(&host->slot[i].state) != SLOT_FREE;
+		}
+		if (settled && atomic_compare_exchange_strong(&host->n_live, &was, n))
+			return;
+		sys_call(SYS_sched_yield);
+	}
+}
+
 /* The slot's last user is gone; pid is cleared last, since that is what makes it free to claim */
 static void slot_free(uint32_t i)
 {
@@ -339,8 +363,8 @@ static void slot_free(uint32_t i)
 	atomic_store(&s->table_lock, 0);
 	atomic_store(&s->start_time, 0);
 	atomic_store(&s->n_entries, 0);
-	if (atomic_exchange(&s->pid, 0)) /* done before, by one who died at it: once is enough */
-		atomic_fetch_sub(&host->n_live, 1);
+	atomic_fetch_sub(&host->n_live, 1);
+	atomic_store(&s->pid, 0);
 	while (i > SLOT_KEEPER && i < hint && !atomic_compare_exchange_weak(&host->slot_hint, &hint, i))
 		;
 }
@@ -503,6 +527,7 @@ int slot_exec_adopt(struct thr *t)
 void slot_drop(struct thr *t, uint32_t slot)
 {
 	struct slot *s = &host->slot[slot];
+	bool counted = atomic_load(&s->state) != SLOT_FREE;
 
 	if (atomic_load(&s->pid) == 0)
 		return;
@@ -516,6 +541,8 @@ void slot_drop(struct thr *t, uint32_t slot)
 	thr_leave(t);
 	fdtab_drop(t, slot, FDTAB_ALL);
 	slot_free(slot);
+	if (!counted) /* it died at coming or going */
+		slots_recount();
 }
 
 /* Return: its process has ended, has been waited for, and is not dropped yet */

@@ -2,9 +2,13 @@
 /*
  * tcp_timewait.c - 2 MSL after an active close, in an object of its own (RFC 9293 3.6.1, RFC 6191, RFC 1337)
  *
- * What the peer may still send is answered with the last acknowledgment. A reset does not end it (RFC 1337). A SYN
- * that must be newer than all of the old connection, by timestamp or sequence number, replaces it (RFC 6191, as
- * Linux); so does a connect of ours after a second if both sides had timestamps.
+ * What the peer may still send is answered with the last acknowledgment. A SYN that must be newer than all of the old
+ * connection, by timestamp or sequence number, replaces it where somebody listens (RFC 6191, as Linux); so does a connect of
+ * ours after a second if both sides had timestamps.
+ *
+ * A reset with the very next sequence number ends it, as on Linux, where RFC 1337 is a setting that is off: a client that meets
+ * an old TIME_WAIT while nobody listens gets our acknowledgment, resets it, asks again and is refused at once. With the
+ * setting on it learns nothing until the TIME_WAIT is over.
  */
 #include "tcp_priv.h"
 
@@ -231,6 +235,8 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 	}
 	if (s->flags & TH_RST) {
 		drop(st, DROP_TCP_RST);
+		if (s->seq == tw->rcv_nxt && !old_ts && !st->ctl.tcp_rfc1337)
+			tcp_tw_free(st, tw);
 		return;
 	}
 	if (s->seq == tw->rcv_nxt && tcp_seg_end(s) == s->seq && !old_ts) { /* nothing in it: the last ACK, once more */

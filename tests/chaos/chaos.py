@@ -208,7 +208,7 @@ class Client(threading.Thread):
             if took > 30:
                 raise Broken("nothing for 30 s")
         if judged:
-            self.run_.deeds.note("%s: it came after %.2f s" % (self.label, now() - begin))
+            self.run_.deeds.note("%s: it came after %.2f s; %s" % (self.label, now() - begin, self.run_.look(self.server, self.sock)))
 
     def excused(self, since):
         return self.run_.deeds.excuses_wait(self.server, self.pid, self.began, since)
@@ -728,7 +728,8 @@ class Run:
         for pid in self.servers[server].pids():
             with contextlib.suppress(OSError, IndexError):
                 stat = open("/proc/%d/stat" % pid).read().split()
-                out.append("%d %s %s" % (pid, stat[2], open("/proc/%d/syscall" % pid).read().split()[0]))
+                out.append("%d %s %s %s ms of CPU" % (pid, stat[2], open("/proc/%d/syscall" % pid).read().split()[0],
+                                                         10 * (int(stat[13]) + int(stat[14]))))
         if self.mode != "kernel":
             port = ":%d " % sock.getsockname()[1]
             out += [ln for ln in self.net.ownstack("ss", "--host", "host0", "-a", "-n", "-i").splitlines() if port in ln + " "]

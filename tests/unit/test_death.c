@@ -445,8 +445,10 @@ static void stop_at(const struct life *life, const struct map *map, uint64_t ste
 	ptrace(PTRACE_DETACH, pid, 0, SIGSTOP);
 	cr_assert(WITHIN_MS(5000, is_stopped(pid)));
 	atomic_store(&shared->peer_deaf, 0);
+	waited_for = pid;
 	is_sound("stopped", false);
 	others_can_fork("stopped");
+	waited_for = 0;
 	others_go_on("stopped");
 	cr_expect(WITHIN_MS(5000, is_stopped(pid)), "stopped at " AT_POINT ": it does not stay stopped", POINT_VALUES);
 	kill(pid, SIGCONT);
