@@ -282,6 +282,8 @@ static ssize_t move(struct pumps *ps, struct pump *p, bool in)
 			tcp_recv_done(st, f->tcb, r > 0 ? (size_t)r : 0, ps->t->now);
 		else
 			tcp_send_commit(st, f->tcb, r > 0 ? (size_t)r : 0, 0, ps->t->now);
+	} else if (r == 0 && in) {
+		tcp_mark_pass(st, f->tcb);
 	}
 	thr_leave(ps->t);
 	return r;
