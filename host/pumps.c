@@ -239,15 +239,6 @@ static void wait_claimed(struct pumps *ps, struct pump *p)
 	p->waits = true;
 }
 
-static ssize_t out_begin(const struct pump *p, struct iovec *v, int *n)
-{
-	struct tcb *tcb = p->row->file->tcb;
-
-	if (p->row->claimed && tcp_error_pending(tcb))
-		return -EPIPE; /* it is told once: to the process that has the connection again */
-	return tcp_send_begin(host->shard.stack, tcb, PIECE_BYTES, v, CELLS_PER_PIECE, n);
-}
-
 /**
  * move() - one piece
  * @in: from the connection to the program, else from the program to the connection
@@ -270,7 +261,12 @@ static ssize_t move(struct pumps *ps, struct pump *p, bool in)
 		wait_claimed(ps, p);
 		return -EAGAIN;
 	}
-	r = in ? tcp_recv_begin(st, f->tcb, 0, PIECE_BYTES, v, CELLS_PER_PIECE, &n) : out_begin(p, v, &n);
+	if (in)
+		r = tcp_recv_begin(st, f->tcb, 0, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
+	else if (p->row->claimed && tcp_error_pending(f->tcb))
+		r = -EPIPE; /* it is told once: to the process that has the connection again */
+	else
+		r = tcp_send_begin(st, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
 	if (r == -EBUSY) { /* a process of ours copies: it tells the set when it is done */
 		*busy |= FILE_BUSY_WANTED;
 		r = -EAGAIN;
