@@ -395,8 +395,8 @@ static void sleep_undo(void *arg)
 /* Lock held at entry and return. Return: > 0 look again, 0 time is up, -EINTR, -EBADF: the instance is gone */
 static int wait_sleep(struct ep_wait *w)
 {
-	struct pollfd kfd = { .fd = w->epfd, .events = POLLIN };
-	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd, .kfds_key = file_handle(w->op.f) };
+	struct pollfd kfds[2] = { { .fd = w->epfd, .events = POLLIN } };
+	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = kfds, .kfds_key = file_handle(w->op.f) };
 	struct ep_sleep s = { w->op.t, w->op.f };
 	uint64_t handle = file_handle(w->op.f);
 	uint32_t seen;

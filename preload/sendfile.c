@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/param.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "pump_priv.h"
@@ -42,7 +43,7 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	ssize_t r;
 	int n;
 
-	room = tcp_send_begin(own_stack(), op->f->tcb, want, cell, CELLS_PER_TURN, &n);
+	room = tcp_send_begin(own_stack(), op->f->tcb, MIN(want, XFER_TURN_BYTES), cell, CELLS_PER_TURN, &n);
 	if (room < 0)
 		return room;
 	n = iov_trim(cell, n, want);
@@ -50,6 +51,9 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	r = fill(in, pos, cell, n);
 	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
 	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, flags, op->t->now);
+	op->t->sent_bytes += r > 0 ? (uint32_t)r : 0;
+	if (op->t->sent_bytes >= XFER_TURN_BYTES && (size_t)r < want)
+		xfer_push(op, &op->f->send_busy, EPOLLOUT);
 	return r;
 }
 

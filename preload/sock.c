@@ -270,7 +270,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 		shard_unlock(op->t);
 		keep = decide_listen_loopback(fd, f->family, v6only, local.port, backlog);
 		if (!keep && host->verbose)
-			dprintf(2, "ownstack: listen_both=loopback: port %u is not to be had on the kernel's loopback: %m; "
+			libc_next.dprintf(2, "ownstack: listen_both=loopback: port %u is not to be had on the kernel's loopback: %m; "
 				"only the private address answers\n", local.port);
 		shard_lock(op->t);
 	}
@@ -407,8 +407,8 @@ static int accept_keep_number(struct op *op)
 /* As op_wait(), on both sides at once. */
 static int accept_wait_both(struct op *op, int fd)
 {
-	struct pollfd kfd = { .fd = fd, .events = POLLIN };
-	struct drive_wait w = { .kfds = &kfd, .n_kfds = 1 };
+	struct pollfd kfds[2] = { { .fd = fd, .events = POLLIN } };
+	struct drive_wait w = { .kfds = kfds, .n_kfds = 1 };
 	usec_t timeo_us = op->f->rcvtimeo_us;
 	uint64_t handle = file_handle(op->f);
 	struct both_wait b;
