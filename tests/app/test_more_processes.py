@@ -300,6 +300,7 @@ AWAY = {
     "clone-pid-fork": ("", CLONED % (NEWPID | NEWNET | NEWIPC | SIGCHLD, GRANDCHILD)),
     "clone-pid-exec": ("", CLONED % (NEWPID | NEWNET | SIGCHLD, RUN_CAT)),
 }
+AWAY_SHORT = {("unshare", "preloaded"), ("clone-net-exec", "static"), ("clone-pid-fork", "preloaded"), ("clone-pid-exec", "preloaded")}
 AWAY_SERVER = """
 import ctypes, os, select, socket, sys, threading, time
 CAT = sys.argv[1]
@@ -329,7 +330,8 @@ while True:
 
 
 @pytest.mark.modes("tap", "kernel")
-@pytest.mark.parametrize("way,kind", [(w, "preloaded") for w in AWAY] + [(w, "static") for w in AWAY if "exec" in w])
+@pytest.mark.parametrize("way,kind", [pytest.param(w, k, marks=() if (w, k) in AWAY_SHORT else pytest.mark.more)
+                                      for w in AWAY for k in ("preloaded", "static") if k == "preloaded" or "exec" in w])
 def test_in_another_namespace(net, way, kind):
     """The names by which processes of a host find one another belong to a network namespace; its processes may leave it."""
     p = net.start("private", PYTHON, "-c", AWAY_SERVER % AWAY[way], cat_of(kind), name="server")
