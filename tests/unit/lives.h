@@ -104,7 +104,7 @@ static void life_input(struct thr *t)
 	for (int i = 0; i < 3; i++)
 		LIVED((a[i] = sock_accept(t, l, io_now() + PATIENCE)) != NULL);
 	atomic_store(&shared->peer_shuffle, 1);
-	bulk(t, c, 32000);
+	bulk(t, c, 16000);
 	atomic_store(&shared->peer_shuffle, 0);
 	atomic_store(&shared->peer_send_now, 1);
 	for (int i = 0; i < 3; i++)
