@@ -17,6 +17,10 @@
  * have left half-made (stack_repair(), ready_repair()). Stopped: as above where it may send the signal, else the shard is
  * marked stalled and the waiter goes on waiting.
  *
+ * Threads read the clock before they take the lock, and one may be put off the CPU in between, while others send and set timers
+ * at later times than its own. Under the lock time must not go back (a round trip would come out below zero), so whoever takes
+ * it begins no earlier than the last holder ended.
+ *
  * thr_depth is raised before the word is taken and lowered after it is released: signal handlers are put off in between.
  */
 #include <errno.h>
@@ -46,6 +50,12 @@ static _Atomic int gate_owner;
 static uint32_t lock_id(const struct thr *t)
 {
 	return t->slot | ((uint32_t)t->waiter->tid & 0xffffu) << 14;
+}
+
+static void time_forward(struct thr *t)
+{
+	if (t->now < host->shard.now)
+		t->now = host->shard.now;
 }
 
 static void lock_repair(struct thr *t, uint32_t dead_slot)
@@ -163,6 +173,7 @@ void shard_lock(struct thr *t)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
 		lock_slow(t, mine, false);
+	time_forward(t);
 	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
 	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
 		shard_unlock(t);
@@ -178,8 +189,10 @@ bool shard_trylock(struct thr *t)
 
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t)))
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t))) {
+		time_forward(t);
 		return true;
+	}
 	atomic_signal_fence(memory_order_seq_cst);
 	thr_depth--;
 	return false;
@@ -191,8 +204,10 @@ bool shard_lock_once(struct thr *t)
 
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_compare_exchange_strong(&host->shard.lock, &free, mine) || lock_slow(t, mine, true))
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, mine) || lock_slow(t, mine, true)) {
+		time_forward(t);
 		return true;
+	}
 	atomic_signal_fence(memory_order_seq_cst);
 	thr_depth--;
 	return false;
@@ -210,7 +225,8 @@ void shard_unlock(struct thr *t)
 {
 	uint32_t was;
 
-	(void)t;
+	if (t->now > host->shard.now)
+		host->shard.now = t->now;
 	stack_touch_clear(host->shard.stack);
 	host->shard.moving[0] = host->shard.moving[1] = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);

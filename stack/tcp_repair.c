@@ -26,7 +26,7 @@ static void unlink_all(struct tcp_conn *t)
 	t->out = t->mem_wait = (struct dnode){ NULL, NULL };
 	t->flags &= ~TF_NOMEM;
 	t->ev.node = (struct dnode){ NULL, NULL };
-	t->acc_next = NULL;
+	t->acc_next = t->pair = NULL;
 	t->port = (struct port_hold){ 0 };
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
