@@ -104,7 +104,7 @@ static void life_input(struct thr *t)
 	for (int i = 0; i < 3; i++)
 		LIVED((a[i] = sock_accept(t, l, io_now() + PATIENCE)) != NULL);
 	atomic_store(&shared->peer_shuffle, 1);
-	bulk(t, c, 32000);
+	bulk(t, c, 16000);
 	atomic_store(&shared->peer_shuffle, 0);
 	atomic_store(&shared->peer_send_now, 1);
 	for (int i = 0; i < 3; i++)
@@ -118,6 +118,35 @@ static void life_input(struct thr *t)
 		sock_recv(t, a[i], &byte, 1, io_now() + PATIENCE);
 	for (int i = 100; i < 105; i++)
 		unnumber(t, i);
+}
+
+/* two ends of one connection, both its own: joined back to back, so that two connections change at once */
+static void life_pair(struct thr *t)
+{
+	const struct endpoint to = { .addr = ip(OUR_IP), .port = LIFE_PORT };
+	struct file *l = sock_open(t), *c = sock_open(t), *a;
+	uint8_t buf[3000] = { 0 };
+
+	LIVED(!sock_listen(t, l, LIFE_PORT));
+	thr_enter();
+	shard_lock(t);
+	tcp_connect(host->shard.stack, c->tcb, &to, t->now);
+	thr_leave(t);
+	a = sock_accept(t, l, io_now() + PATIENCE);
+	LIVED(a);
+	for (int i = 0; a && i < 4; i++) {
+		LIVED(sock_send(t, c, buf, sizeof(buf)) == sizeof(buf));
+		LIVED(sock_recv(t, a, buf, 1000, io_now() + PATIENCE) > 0);
+		LIVED(sock_recv(t, a, buf, sizeof(buf), io_now() + PATIENCE) > 0);
+		LIVED(sock_send(t, a, buf, 10) == 10);
+		LIVED(sock_recv(t, c, buf, 10, io_now() + PATIENCE) > 0);
+	}
+	sock_send(t, c, buf, 100);
+	unnumber(t, 101);
+	if (a)
+		sock_recv(t, a, buf, sizeof(buf), io_now() + PATIENCE);
+	unnumber(t, 102);
+	unnumber(t, 100);
 }
 
 /* acknowledgments held back, retransmission, rest */
@@ -289,8 +318,9 @@ static const struct life {
 	void (*live)(struct thr *t);
 	unsigned share; /* of all points, in percent */
 } lives[] = {
-	{ "sockets", life_sockets, 29 }, { "input", life_input, 23 }, { "timers", life_timers, 3 }, { "fork", life_fork, 9 },
-	{ "export", life_export, 7 },	 { "exec", life_exec, 9 },    { "role", life_role, 11 },    { "exit", life_exit, 9 },
+	{ "sockets", life_sockets, 24 }, { "input", life_input, 18 }, { "pair", life_pair, 10 },
+	{ "timers", life_timers, 3 },	 { "fork", life_fork, 9 },    { "export", life_export, 7 },
+	{ "exec", life_exec, 9 },	 { "role", life_role, 11 },   { "exit", life_exit, 9 },
 };
 #define N_LIVES (sizeof(lives) / sizeof(lives[0]))
 
