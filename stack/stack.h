@@ -36,6 +36,7 @@ struct stack_sysctl {
 	uint8_t tcp_ecn;	/* 0 never, 1 ask for it, 2 agree when asked */
 	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */
 	uint8_t tcp_slow_start_after_idle;
+	uint8_t tcp_rfc1337;	/* a reset does not end TIME_WAIT */
 	uint64_t mem_limit_bytes;		/* cells of all sockets together */
 };
 /* tcp_fastopen, Linux's bits */

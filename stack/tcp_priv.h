@@ -334,7 +334,7 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 void tcp_tw_free(struct stack *st, struct tcp_tw *tw);	/* takes */
 void tcp_tw_expire(struct stack *st, usec_t now);
 usec_t tcp_tw_ends(const struct stack *st, const struct tcp_tw *tw);	/* about when */
-void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now);	/* repair; lists are empty before */
+void tcp_tw_repair(struct stack *st, usec_t now);	/* all of them: list, table, ports; the latter are empty before */
 bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now);	/* by a connect of ours, after a second with timestamps */
 
 /* ---- tcp_send.c, and what it needs of tcp_sock.c ---- */

@@ -708,11 +708,8 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *s, size_t skip, size_t wa
 	}
 	if (want == 0 && t->rcv_bytes > 0)
 		return 0;
-	if (t->flags & TF_FIN_RCVD) {
-		if (t->rcv_bytes == 1 && tcp_hole_first(t))
-			tcp_recv_skip(st, t); /* it is left out, so it is not unread at close() */
+	if (t->flags & TF_FIN_RCVD)
 		return 0; /* as Linux's SOCK_DONE: end of file comes before a late error */
-	}
 	if (t->error)
 		return -tcp_conn_error_take(t);
 	if (t->flags & TF_RCV_SHUT)
