@@ -219,7 +219,7 @@ static bool user_set_has_ours(const struct pollfd *user, nfds_t n)
 	struct pollfd some[POLL_SET_SMALL];
 
 	for (nfds_t m; n; user += m, n -= m) {
-		m = n < POLL_SET_SMALL ? n : SET_ON_STACK;
+		m = n < POLL_SET_SMALL ? n : POLL_SET_SMALL;
 		if (user_copy(some, user, m * sizeof(*user)))
 			return false;
 		if (any_is_ours(some, m))
