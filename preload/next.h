@@ -65,7 +65,7 @@ void next_resolve(void);
  */
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
-	__attribute__((used)) result own_##name params
+	result own_##name params
 
 /** EXPORT_THREE() - same, for a variadic function of three arguments that does not look which type the third has */
 #define EXPORT_THREE(result, name, params)                                                           \
