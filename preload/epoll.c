@@ -271,14 +271,14 @@ static int wait_kernel(struct ep_wait *w)
  */
 static bool take_private(struct ep_wait *w, int max)
 {
-	static _Thread_local const struct epoll_event *last;
+	static _Thread_local uintptr_t last = UINTPTR_MAX;
 	struct epoll *ep = w->op.f->ep;
 	struct epoll_event e;
 
-	if (unlikely(w->user != last) && ep->n_ready) {
+	if (unlikely((uintptr_t)w->user != last) && ep->n_ready) {
 		if (user_copy(&e, w->user, sizeof(e)) || user_copy(w->user, &e, sizeof(e)))
 			return !epoll_has_ready(ep);
-		last = w->user;
+		last = (uintptr_t)w->user;
 	}
 	w->n_private = epoll_collect(w->op.t, ep, w->buf, max < w->room ? max : w->room);
 	return true;

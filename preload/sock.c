@@ -219,7 +219,12 @@ static int bind_undecided(struct op *op, int fd, union sockaddr_any *a, socklen_
 	r = allowed ? decide_private(op, fd, false) : -EACCES;
 	if (r == -EAGAIN)
 		r = -EINVAL; /* another thread bound or connected it meanwhile */
-	return (int)op_end(op, r ? r : bind_private(op, &ep, allowed));
+	if (!r)
+		r = bind_private(op, &ep, allowed);
+	/* What the kernel's epoll set had to tell of it and had not told yet is ours to tell: it still hangs up. */
+	if (op->f->kind == FILE_TCP)
+		file_notify(op->t, op->f, file_poll(op->f));
+	return (int)op_end(op, r);
 }
 
 static int bind_once(int fd, const struct sockaddr *addr, socklen_t len)

@@ -143,6 +143,10 @@ void run_epoll_ctl(struct actor *a, const struct call *c)
 		result(a, "left out");
 		return;
 	}
+	if (e0 && e0->sleepers && !e0->has_member && anyone_sleeps(false) && !anyone_sleeps(true)) {
+		result(a, "left out: asked for by poll()"); /* docs/compatibility.md */
+		return;
+	}
 	if (e0 && e0->what == W_EPOLL && !e0->has_member && (a->in_child || e0->refs > 1)) {
 		result(a, "left out: first member"); /* docs/compatibility.md: other numbers do not learn of it */
 		return;
