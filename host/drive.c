@@ -39,6 +39,7 @@
 #define TX_BATCH	32
 #define HOLD_OPS_MAX	32
 #define HOLD_MAX_US	200
+#define BULK_BYTES	65536 /* so much is not held back, and answers to it may be there already */
 #define ABSENCE_LONG_US 100
 #define LOOK_FRESH_US	10 /* an EAGAIN this soon after a look at the queue needs no other look */
 #define LOOK_DUE_US	200 /* a wait that finds its events ready looks at the queue itself after that long */
@@ -318,6 +319,8 @@ static void output_queue(struct thr *t, struct pbuf *list)
 
 /* ---- leaving the library ---- */
 
+static bool input_locked(struct thr *t, bool rx);
+
 /* May what the stack has to send stay there a little? */
 static bool output_may_wait(struct thr *t)
 {
@@ -340,7 +343,7 @@ static void leave_as_passenger(struct thr *t, bool sleeps)
 	bool ring;
 
 	tx_done_return(t);
-	t->undelivered = 0;
+	t->undelivered = t->sent_bytes = 0;
 	if (sleeps)
 		sleeper_link(&host->queue.passenger, t->waiter);
 	events_deliver(t);
@@ -354,6 +357,30 @@ static void leave_as_passenger(struct thr *t, bool sleeps)
 		passenger_ring();
 }
 
+/**
+ * bulk_turn() - send much, and take in at once what answers it
+ *
+ * The peer may have acknowledged while it was sent (on one machine it has). Then the cells are free again while their memory
+ * is still in the cache, and the next write has them; else a whole send buffer of cold memory would be gone through in turn.
+ *
+ * Return: true: done, and the lock is held; false: somebody else reads the queue, nothing was done
+ */
+static bool bulk_turn(struct thr *t)
+{
+	struct io_wait iw = { .rx = true, .block = false, .deadline = USEC_NEVER, .wake_seen = t->waker->word };
+
+	t->sent_bytes = 0;
+	if (t->slot == SLOT_KEEPER || !loop_ensure(t) || !role_take(t))
+		return false;
+	atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
+	io_loop_wait(t->loop, &iw);
+	input_locked(t, true);
+	role_out(t);
+	if (host->queue.sleeper || host->queue.passenger)
+		keeper_want(KEEPER_TICK); /* it may have been the keeper that had the role, for them */
+	return true;
+}
+
 void thr_leave(struct thr *t)
 {
 	thr_defer();
@@ -363,20 +390,23 @@ void thr_leave(struct thr *t)
 		return;
 	}
 	for (;;) {
+		bool bulk = t->sent_bytes >= BULK_BYTES;
 		struct pbuf *out = NULL;
 
 		tx_done_return(t);
 		events_deliver(t);
-		if (stack_output_pending(host->shard.stack) && !output_may_wait(t))
+		if (stack_output_pending(host->shard.stack) && (bulk || !output_may_wait(t)))
 			out = output_take(t, TX_BATCH);
 		deadline_publish(t);
 		if (stack_live(host->shard.stack))
 			keeper_want(KEEPER_SLOW);
 		shard_unlock(t);
 		wakes_send(t);
-		if (!out)
+		if (!out && !bulk)
 			break;
 		output_queue(t, out);
+		if (bulk && bulk_turn(t))
+			continue;
 		if (t->loop)
 			io_loop_flush(t->loop);
 		tx_reap(t);
@@ -394,7 +424,7 @@ static struct pbuf *sleep_prepare(struct thr *t)
 
 	tx_done_return(t);
 	out = output_take(t, TX_BATCH);
-	t->undelivered = 0;
+	t->undelivered = t->sent_bytes = 0;
 	t->role = role_take(t);
 	if (t->role) {
 		queue_sleeper_drop(t->waiter);
@@ -453,11 +483,11 @@ static bool input_locked(struct thr *t, bool rx)
 	bool some = false;
 	int n;
 
-	t->now = io_now();
 	tx_reap(t);
 	for (;;) {
 		n = t->loop ? io_loop_rx(t->loop, frames, RX_BATCH, rx) : 0; /* may make system calls: not under the lock */
 		shard_lock(t);
+		t->now = io_now(); /* not before the lock: what came answers what others sent meanwhile */
 		for (int i = 0; i < n; i++)
 			stack_input(host->shard.stack, &frames[i], t->now);
 		if (n <= 0)
@@ -586,11 +616,13 @@ static bool queue_readable(void)
 
 /**
  * driver_fails() - the driver sleeps and frames wait: is it unable to take them?
+ * @still:	nobody at all has moved since the last look
  *
  * Stopped or gone: yes. Else it may only not have had the CPU yet; but one that has read nothing from one look to the next is
  * unable for a reason we cannot see (frozen, or a thread that ended without a word). Two may read for a while, nothing is lost by it.
+ * Where others move (a timer of theirs is enough) the machine may be busy: only the second look asks, and only for the former.
  */
-static bool driver_fails(struct keeper_look *look, uint64_t role)
+static bool driver_fails(struct keeper_look *look, uint64_t role, bool still)
 {
 	uint64_t looked_at = host->queue.looked_at;
 	bool again = look->unread_at == looked_at + 1;
@@ -599,21 +631,24 @@ static bool driver_fails(struct keeper_look *look, uint64_t role)
 	if (role_slot(role) == SLOT_KEEPER || !queue_readable())
 		return false;
 	look->unread_at = looked_at + 1;
-	return again || slot_life(role_slot(role)) != SLOT_RUNS;
+	return (again && still) || ((again || still) && slot_life(role_slot(role)) != SLOT_RUNS);
 }
 
-/* Nobody moved since the last look: is somebody needed? Under the lock. Return: true: the keeper shall drive */
-static bool keeper_stand_in(struct thr *t, struct keeper_look *look, uint64_t role)
+/*
+ * The role has not moved since the last look: is somebody needed? Under the lock. Return: true: the keeper shall drive
+ * @still:	nobody has moved. Who is OUT may be computing otherwise, or about to come back
+ */
+static bool keeper_stand_in(struct thr *t, struct keeper_look *look, uint64_t role, bool still)
 {
 	switch (role_state_of(role)) {
 	case ROLE_FREE:
 	case ROLE_OUT:
-		if (!host->queue.sleeper)
-			return true;
+		if (!still || !host->queue.sleeper)
+			return still;
 		sleeper_promote(t);
 		return false;
 	case ROLE_WAITING: /* asleep with frames in the queue: stopped, or gone and not yet noticed */
-		return driver_fails(look, role) &&
+		return driver_fails(look, role, still) &&
 		       atomic_compare_exchange_strong(&host->queue.role, &role, role_word(ROLE_FREE, 0, 0));
 	}
 	return false;
@@ -683,13 +718,13 @@ int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 		out = output_take(t, TX_BATCH);
 		if (role_state_of(role) != ROLE_WAITING)
 			role_take(t);
-	} else if (role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity)) {
-		if (host->queue.held || role_is_mine(t))
+	} else {
+		bool still = role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity);
+
+		if (role_is_mine(t) || (still && host->queue.held))
 			out = output_take(t, TX_BATCH);
-		if (!role_is_mine(t) && keeper_stand_in(t, &look, role))
+		if (!role_is_mine(t) && (still || role == look.role) && keeper_stand_in(t, &look, role, still))
 			role_take(t);
-	} else if (role_is_mine(t)) {
-		out = output_take(t, TX_BATCH);
 	}
 	owed_look(&look, t->now);
 	ready_passed_look(t, TICK_US);

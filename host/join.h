@@ -34,7 +34,12 @@ void host_queue_adopt(int fd);
 int host_placeholder_fd(void);
 /** host_fd_is_ours() - is @fd one of the library's own (close, close_range and dup2 must leave it alone) */
 enum host_fd { HOST_FD_QUEUE, HOST_FD_PLACEHOLDER, HOST_FD_LINK, HOST_FD_WAKE, HOST_FD_SELF, HOST_FD_BELL, HOST_FDS_MAX };
-bool host_fd_is_ours(int fd);
+bool host_fd_is_listed(int fd);
+extern int host_fd_lowest __attribute__((visibility("hidden"))); /* none of them was ever below; INT_MAX: there is none */
+static inline bool host_fd_is_ours(int fd)
+{
+	return __builtin_expect(fd >= host_fd_lowest, 0) && host_fd_is_listed(fd);
+}
 /** host_fds() - those that are open, lowest first. Return: how many */
 unsigned host_fds(int ret_fds[HOST_FDS_MAX]);
 /** host_fd_adopt() - @fd is the library's own from now on. Takes. Return: its new number, high up, or negative errno */
@@ -42,7 +47,7 @@ int host_fd_adopt(enum host_fd which, int fd);
 /** host_fd_connect() - a datagram socket of the library's own, connected to @sa. Number or negative errno */
 struct sockaddr_un;
 int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len);
-/** host_bell_fd() - connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
+/** host_bell_fd() - the process's window (window.c), connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
 int host_bell_fd(void);
 /** host_fd_drop() - closed, if it is still what it was */
 void host_fd_drop(enum host_fd which);
@@ -54,7 +59,7 @@ void host_exec_failed(void);
 
 /* ---- starting and asking a warden ---- */
 
-#define WARDEN_PROTOCOL 1u
+#define WARDEN_PROTOCOL 2u
 enum warden_op { WARDEN_RUN = 1 /* stay while I live */, WARDEN_JOIN, WARDEN_LOOK, WARDEN_DOWN };
 
 struct warden_req {
@@ -66,6 +71,7 @@ struct warden_req {
 struct warden_reply {
 	int32_t status;		/* 0 or negative errno; then text says why */
 	uint32_t protocol, warden_pid, keeper_pid, owner_uid, dev_kind;
+	uint32_t client_pid;	/* who asks, as the warden knows it */
 	uint8_t token[16];
 	char ifname[16], addr[64], peer[64]; /* first address; the kernel's side of the TAP or empty */
 	char text[CONFIG_ERR_BYTES];

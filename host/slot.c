@@ -13,6 +13,8 @@
  *	  numbers go, EXECED. A new image that joins claims a slot of its own, finds the old one by pid and start time, moves
  *	  the table over (ADOPTED) and leaves the old slot DEAD: threads, role and lock of the old image are then those of a
  *	  process that died, which every other part knows how to treat. Either may come first; the state is changed by CAS.
+ * pid    is a number of the helpers' namespace. A process of another one (a container; vsftpd's children) asks the keeper for its
+ *	  own, and judges nobody's life but by the state.
  * death  The keeper's pidfd; slot_drop() gives back the driver role first, so that traffic flows, then references, 64 at a time.
  */
 #include <stdlib.h>
@@ -24,11 +26,12 @@
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
+#include "window.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#define LEAF_LOOK_NS 50000000L
+#define LEAF_LOOK_NS 10000000L /* held for a few instructions, perhaps under the shard lock */
 #define BURY_US	     MSEC(200)
 #define BURY_LOOK_NS 20000000L
 
@@ -46,20 +49,37 @@ bool slot_is_vfork_child(void)
 	return slot_self() && !passenger && slot_self_page->pid != sys_getpid();
 }
 
+static bool elsewhere;
+
+void slot_elsewhere(void)
+{
+	elsewhere = true;
+}
+
+/* As the helpers know us. A keeper that is just being replaced cannot say; then our own number is no worse than none. */
+static int32_t self_pid(void)
+{
+	int32_t pid = elsewhere ? window_pid() : 0;
+
+	return pid > 0 ? pid : sys_getpid();
+}
+
 static int self_page_make(void)
 {
 	long p;
 
 	if (slot_self_page)
 		return 0;
-	p = sys_call(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = sys_call(SYS_mmap, 0, 4096 + FD_NUMBERS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p < 0 && p > -4096)
 		return (int)p;
-	if (sys_call(SYS_madvise, p, 4096, MADV_WIPEONFORK, 0, 0, 0) < 0) {
-		sys_call(SYS_munmap, p, 4096, 0, 0, 0, 0);
+	if (sys_call(SYS_madvise, p, 4096 + FD_NUMBERS, MADV_WIPEONFORK, 0, 0, 0) < 0) {
+		sys_call(SYS_munmap, p, 4096 + FD_NUMBERS, 0, 0, 0, 0);
 		return -ENOMEM;
 	}
 	slot_self_page = (struct slot_self_page *)p;
+	fdmap = (_Atomic uint8_t *)(p + 4096);
+	fdmap_numbers = FD_NUMBERS;
 	return 0;
 }
 
@@ -68,6 +88,8 @@ static void self_set(uint32_t index)
 	slot_self_page->pid = sys_getpid();
 	slot_self_page->slot = index ? &host->slot[index] : NULL;
 	slot_self_page->index = index;
+	if (index)
+		fdmap_fill();
 }
 
 /* ---- /proc/PID/stat ---- */
@@ -151,6 +173,8 @@ enum slot_life slot_life(uint32_t slot)
 
 	if (!slot || pid <= 0 || state == SLOT_FREE || state == SLOT_DEAD)
 		return SLOT_GONE;
+	if (elsewhere)
+		return SLOT_RUNS;
 	rc = proc_stat_read(pid, &st);
 	if (rc) /* no /proc (chroot), or no such process */
 		return sys_kill(pid, 0) == -ESRCH ? SLOT_GONE : SLOT_RUNS;
@@ -163,11 +187,34 @@ enum slot_life slot_life(uint32_t slot)
 
 /* ---- leaf locks ---- */
 
+/* Slept in vain for @seen. Return: true: the lock is ours now, taken from the dead */
+static bool leaf_inspect(_Atomic uint32_t *word, uint32_t seen, uint32_t me)
+{
+	uint32_t slot = LEAF_SLOT(seen), w = seen;
+
+	if (passenger || atomic_load(word) != seen)
+		return false;
+	switch (slot_life(slot)) {
+	case SLOT_GONE:
+		return atomic_compare_exchange_strong(word, &w, me | LEAF_CONTENDED);
+	case SLOT_STOPPED:
+		if (!atomic_compare_exchange_strong(word, &w, seen | LEAF_STOP_AFTER))
+			return false; /* it moved: not stopped after all */
+		w = seen | LEAF_STOP_AFTER;
+		if (sys_kill(host->slot[slot].pid, SIGCONT) < 0) /* of another user: who may will come */
+			atomic_compare_exchange_strong(word, &w, seen);
+		return false;
+	case SLOT_TRACED:
+	case SLOT_RUNS:
+		return false;
+	}
+	return false;
+}
+
 enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 {
 	const struct timespec look = { 0, LEAF_LOOK_NS };
 	uint32_t me = slot_self(), v = 0;
-	int rc;
 
 	thr_depth++;
 	/* acquire: pairs with the release in leaf_unlock() */
@@ -183,16 +230,11 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 		}
 		if (!(v & LEAF_CONTENDED) && !atomic_compare_exchange_weak(word, &v, v | LEAF_CONTENDED))
 			continue;
-		rc = sys_futex_wait(word, v | LEAF_CONTENDED, &look);
-		if (rc == -ETIMEDOUT && !passenger && atomic_load(word) == (v | LEAF_CONTENDED) &&
-		    slot_life(v & ~LEAF_CONTENDED) == SLOT_GONE) {
-			uint32_t dead = v | LEAF_CONTENDED;
-
-			if (atomic_compare_exchange_strong(word, &dead, me | LEAF_CONTENDED)) {
-				if (ret_dead)
-					*ret_dead = v & ~LEAF_CONTENDED;
-				return LEAF_BROKEN;
-			}
+		v |= LEAF_CONTENDED;
+		if (sys_futex_wait(word, v, &look) == -ETIMEDOUT && leaf_inspect(word, v, me)) {
+			if (ret_dead)
+				*ret_dead = LEAF_SLOT(v);
+			return LEAF_BROKEN;
 		}
 		v = atomic_load_explicit(word, memory_order_relaxed);
 	}
@@ -201,10 +243,15 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 void leaf_unlock(_Atomic uint32_t *word)
 {
 	/* release: what was written under the lock comes first; pairs with the acquire in leaf_lock() */
-	if (atomic_exchange_explicit(word, 0, memory_order_release) & LEAF_CONTENDED)
-		sys_futex_wake(word, 1);
-	if (!--thr_depth && thr_signal_pending && *thr_signal_pending && thr_depth0_hook)
-		thr_depth0_hook();
+	uint32_t was = atomic_exchange_explicit(word, 0, memory_order_release);
+
+	if (__builtin_expect(was & (LEAF_CONTENDED | LEAF_STOP_AFTER), 0)) {
+		if (was & LEAF_CONTENDED)
+			sys_futex_wake(word, 1);
+		if (was & LEAF_STOP_AFTER)
+			sys_kill(sys_getpid(), SIGSTOP);
+	}
+	thr_undefer();
 }
 
 /* ---- taking and giving back ---- */
@@ -280,7 +327,7 @@ int slot_register(void)
 
 	if (rc)
 		return rc;
-	i = slot_claim(sys_getpid());
+	i = slot_claim(self_pid());
 	return i ? register_at(i) : -ENOSPC;
 }
 
@@ -301,6 +348,30 @@ static void state_store(struct slot *s, uint32_t state)
 {
 	atomic_store(&s->state, state);
 	sys_futex_wake(&s->state, INT32_MAX);
+}
+
+/**
+ * slots_recount() - how many slots are in use
+ *
+ * Claim and count are two stores, and so are their ends: whether one who died between them had been counted cannot be told. Who
+ * comes or goes this very moment is waited for, a little; if it died as well, its own end brings us here again.
+ */
+static void slots_recount(void)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		uint32_t was = atomic_load(&host->n_live), top = atomic_load(&host->slot_top), n = 0;
+		bool settled = true;
+
+		for (uint32_t i = SLOT_KEEPER; i < top; i++) {
+			bool claimed = atomic_load(&host->slot[i].pid) != 0;
+
+			n += claimed;
+			settled &= !claimed || atomic_load(&host->slot[i].state) != SLOT_FREE;
+		}
+		if (settled && atomic_compare_exchange_strong(&host->n_live, &was, n))
+			return;
+		sys_call(SYS_sched_yield);
+	}
 }
 
 /* The slot's last user is gone; pid is cleared last, since that is what makes it free to claim */
@@ -378,7 +449,7 @@ void slot_fork_parent(uint32_t child, pid_t pid)
 	if (pid < 0) {
 		atomic_store(&s->state, SLOT_DEAD);
 		slot_changed();
-	} else if (atomic_compare_exchange_strong(&s->pid, &mine, pid)) {
+	} else if (!elsewhere && atomic_compare_exchange_strong(&s->pid, &mine, pid)) {
 		slot_changed(); /* the child has not run yet; should it never, its pidfd tells */
 	}
 }
@@ -388,9 +459,11 @@ void slot_fork_child(uint32_t child)
 	struct slot *s = &host->slot[child];
 	uint32_t forking = SLOT_FORKING;
 
+	if (!sys_call(SYS_getppid)) /* our parent is in no namespace of ours */
+		elsewhere = true;
 	if (!child || self_page_make())
 		return;
-	atomic_store(&s->pid, sys_getpid());
+	atomic_store(&s->pid, self_pid());
 	slot_describe(s);
 	if (!atomic_compare_exchange_strong(&s->state, &forking, SLOT_LIVE))
 		return; /* dropped meanwhile: our parent died and we did not run for a second */
@@ -432,7 +505,7 @@ void slot_exec_drop(struct thr *t, uint32_t slot)
 static uint32_t old_image_take(void)
 {
 	uint32_t top = atomic_load(&host->slot_top), self = slot_self();
-	int32_t pid = slot_self_page->pid;
+	int32_t pid = atomic_load(&host->slot[self].pid);
 	uint64_t start = atomic_load(&host->slot[self].start_time);
 	const struct timespec patience = { 1, 0 };
 
@@ -480,6 +553,7 @@ int slot_exec_adopt(struct thr *t)
 void slot_drop(struct thr *t, uint32_t slot)
 {
 	struct slot *s = &host->slot[slot];
+	bool counted = atomic_load(&s->state) != SLOT_FREE;
 
 	if (atomic_load(&s->pid) == 0)
 		return;
@@ -493,6 +567,8 @@ void slot_drop(struct thr *t, uint32_t slot)
 	thr_leave(t);
 	fdtab_drop(t, slot, FDTAB_ALL);
 	slot_free(slot);
+	if (!counted) /* it died at coming or going */
+		slots_recount();
 }
 
 /* Return: its process has ended, has been waited for, and is not dropped yet */
@@ -504,7 +580,7 @@ static bool slot_unburied(uint32_t i)
 
 	if (i == slot_self() || pid <= 0 || state == SLOT_FREE)
 		return false;
-	return state == SLOT_DEAD || sys_kill(pid, 0) == -ESRCH;
+	return state == SLOT_DEAD || (!elsewhere && sys_kill(pid, 0) == -ESRCH);
 }
 
 bool slots_bury(void)

@@ -13,6 +13,8 @@
 uint32_t slot_self(void);
 /** slot_is_vfork_child() - getpid() differs from the slot's: we run in our parent's memory and must change nothing (160 ns) */
 bool slot_is_vfork_child(void);
+/** slot_elsewhere() - this process's number is another one to the helpers: it is in another pid namespace, as its children will be */
+void slot_elsewhere(void);
 int slot_register(void);	/* this process takes a slot of its own; index, -ENOSPC, or -ENOMEM where the page cannot be had */
 int slot_register_keeper(void);	/* same, at SLOT_KEEPER, which must be free */
 void slot_unregister(void);	/* gives the slot back; its table is empty, its threads have left */
@@ -26,7 +28,7 @@ void slot_changed(void);
 /* fork: prepare in the parent (no shard lock), then one of the others */
 int slot_fork_prepare(uint32_t *ret_child);	/* copies the table, references go up; 0 with *ret_child 0: nothing to share */
 void slot_fork_parent(uint32_t child, pid_t pid); /* pid < 0: fork failed, undo */
-void slot_fork_child(uint32_t child);
+void slot_fork_child(uint32_t child);	/* in every child; 0: nothing was shared */
 
 /* exec: prepare right before, with the gate closed; failed when execve came back */
 void slot_exec_prepare(void);
@@ -55,8 +57,27 @@ void slot_drop(struct thr *t, uint32_t slot);
 bool slots_bury(void);
 
 /* ---- descriptor table of this process (fdtab.c) ---- */
-/** fdtab_lookup() - entry of @fd in our table, NULL: not ours. Three loads, no lock. */
-struct fdent *fdtab_lookup(int fd);
+/*
+ * One octet for each number of this process, wiped by fork: 0: surely not ours. What every hook asks on a descriptor of the
+ * kernel's, so that it costs half a dozen instructions (bench/figures.json counts them).
+ */
+enum { FD_NUMBERS = 1 << 20 };
+extern _Atomic uint8_t *fdmap __attribute__((visibility("hidden")));
+extern uint32_t fdmap_numbers __attribute__((visibility("hidden"))); /* 0: this process never had a slot */
+/** fdmap_fill() - this process has a table that it did not fill itself */
+void fdmap_fill(void);
+
+static inline bool fdmap_has(int fd)
+{
+	return __builtin_expect((uint32_t)fd < fdmap_numbers && atomic_load_explicit(&fdmap[(uint32_t)fd], memory_order_relaxed), 0);
+}
+
+struct fdent *fdtab_entry(int fd);
+/** fdtab_lookup() - entry of @fd in our table, NULL: not ours. A few loads, no lock. */
+static inline struct fdent *fdtab_lookup(int fd)
+{
+	return fdmap_has(fd) ? fdtab_entry(fd) : NULL;
+}
 /**
  * fdtab_set() - number @fd now means @file (refs and numbers go up); what it meant before is returned to be unref'ed
  * @ret_old:	NULL where it meant nothing

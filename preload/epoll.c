@@ -222,13 +222,18 @@ static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
 	return (int)op_end(&ep, r);
 }
 
-EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
+static SLOW int ctl_slow(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int saved = errno;
 
 	if (!fdtab_lookup(fd) && !fdtab_lookup(epfd))
 		return libc_next.epoll_ctl(epfd, op, fd, ev);
 	return (int)errno_result(ctl_any(epfd, op, fd, ev), saved);
+}
+
+EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
+{
+	return likely(!fdmap_has(fd) && !fdmap_has(epfd)) ? libc_next.epoll_ctl(epfd, op, fd, ev) : ctl_slow(epfd, op, fd, ev);
 }
 
 /* ---- epoll_wait ---- */
@@ -260,6 +265,25 @@ static int wait_kernel(struct ep_wait *w)
 	return n < 0 && n != -EINTR ? n : 0;
 }
 
+/*
+ * What is taken is gone, for edge-triggered members, and nobody would learn of it where it cannot be written: so an array that
+ * was not this thread's last is tried first. False: events wait, and there is nowhere to write them.
+ */
+static bool take_private(struct ep_wait *w, int max)
+{
+	static _Thread_local const struct epoll_event *last;
+	struct epoll *ep = w->op.f->ep;
+	struct epoll_event e;
+
+	if (unlikely(w->user != last) && ep->n_ready) {
+		if (user_copy(&e, w->user, sizeof(e)) || user_copy(w->user, &e, sizeof(e)))
+			return !epoll_has_ready(ep);
+		last = w->user;
+	}
+	w->n_private = epoll_collect(w->op.t, ep, w->buf, max < w->room ? max : w->room);
+	return true;
+}
+
 /* One look at both sides; lock held at entry and return. */
 static int wait_look(struct ep_wait *w)
 {
@@ -274,13 +298,13 @@ static int wait_look(struct ep_wait *w)
 		if (r)
 			return r;
 	}
-	if (w->n_kernel < w->max)
-		w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max - w->n_kernel < w->room ? w->max - w->n_kernel : w->room);
+	if (w->n_kernel < w->max && !take_private(w, w->max - w->n_kernel))
+		return -EFAULT;
 	if (due && !kernel_first && w->n_private < w->max) {
 		r = wait_kernel(w);
 		/* The lock was off: what became ready meanwhile woke nobody, since this thread is about to sleep and not asleep. */
-		if (!r && !w->n_private && !w->n_kernel)
-			w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max < w->room ? w->max : w->room);
+		if (!r && !w->n_private && !w->n_kernel && !take_private(w, w->max))
+			r = -EFAULT;
 		return r;
 	}
 	return 0;
@@ -371,8 +395,8 @@ static void sleep_undo(void *arg)
 /* Lock held at entry and return. Return: > 0 look again, 0 time is up, -EINTR, -EBADF: the instance is gone */
 static int wait_sleep(struct ep_wait *w)
 {
-	struct pollfd kfd = { .fd = w->epfd, .events = POLLIN };
-	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd, .kfds_key = file_handle(w->op.f) };
+	struct pollfd kfds[2] = { { .fd = w->epfd, .events = POLLIN } };
+	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = kfds, .kfds_key = file_handle(w->op.f) };
 	struct ep_sleep s = { w->op.t, w->op.f };
 	uint64_t handle = file_handle(w->op.f);
 	uint32_t seen;
@@ -495,51 +519,96 @@ static int call_private(const struct wait_call *c, usec_t spent_us)
 	return wait_any(c->epfd, c->evs, c->max, us, c->mask);
 }
 
+/* The clock that is only read, for every wait; what it lags behind is taken off, so that no time-out is early. */
+static usec_t coarse_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return SEC((usec_t)ts.tv_sec) + (usec_t)ts.tv_nsec / 1000;
+}
+
+static usec_t spent_since(usec_t begun)
+{
+	struct timespec tick = { 0 };
+	usec_t now = io_now();
+
+	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	begun += (usec_t)tick.tv_nsec / 1000;
+	return now > begun ? now - begun : 0;
+}
+
 /*
  * The kernel's own wait as long as the set has no member of ours. It may get one while a thread sleeps there (rouse.c); the
  * time that is left is then waited on both sides.
  */
 static int call_any(const struct wait_call *c)
 {
-	bool sleeps = c->form == FORM_PWAIT2 || c->ms != 0;
 	usec_t begun;
 	int r;
 
-	if (fdtab_lookup(c->epfd) || (sleeps && !rouse_begin(c->epfd)))
+	if (!rouse_begin(c->epfd))
 		return call_private(c, 0);
-	if (!sleeps)
-		return call_kernel(c);
-	begun = c->ts || c->ms > 0 ? io_now() : 0;
+	begun = c->ts || c->ms > 0 ? coarse_now() : 0;
 	r = call_kernel(c);
-	if (likely(!rouse_end(c->epfd)) || r < 0)
+	if (likely(!rouse_end(c->epfd)) || (r < 0 && r != -EFAULT)) /* nowhere to write to: it may have been the marker */
 		return r;
-	r = rouse_filter(c->evs, r);
-	return r ? r : call_private(c, begun ? io_now() - begun : 0);
+	r = r < 0 ? 0 : rouse_filter(c->evs, r);
+	return r ? r : call_private(c, begun ? spent_since(begun) : 0);
+}
+
+static SLOW int wait_slow(enum wait_form form, int epfd, struct epoll_event *evs, int max, int ms, const sigset_t *mask)
+{
+	int saved = errno;
+
+	return (int)errno_result(call_any(&(const struct wait_call){ form, epfd, max, ms, evs, NULL, mask }), saved);
+}
+
+/* The set became ours while this thread slept in the kernel's, without a time-out; the wait gave @r. */
+static SLOW int wait_adopted(int r, int epfd, struct epoll_event *evs, int max)
+{
+	int saved = errno;
+
+	rouse_end(epfd);
+	if (r < 0 && saved != EFAULT) {
+		errno = saved;
+		return r;
+	}
+	r = r < 0 ? 0 : rouse_filter(evs, r);
+	return r ? r : wait_slow(FORM_WAIT, epfd, evs, max, -1, NULL);
+}
+
+/* In the kernel's set, for ever: nothing to do but to say where. */
+static SLOW int wait_for_ever(int epfd, struct epoll_event *evs, int max)
+{
+	int r;
+
+	if (!rouse_note(epfd))
+		return wait_slow(FORM_WAIT, epfd, evs, max, -1, NULL);
+	r = libc_next.epoll_wait(epfd, evs, max, -1);
+	return likely(rouse_unnote(epfd)) ? r : wait_adopted(r, epfd, evs, max);
 }
 
 EXPORT(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int timeout))
 {
-	const struct wait_call c = { FORM_WAIT, epfd, max, timeout, evs, NULL, NULL };
-	int saved = errno;
-
-	return (int)errno_result(call_any(&c), saved);
+	if (unlikely(fdmap_has(epfd)) || timeout > 0)
+		return wait_slow(FORM_WAIT, epfd, evs, max, timeout, NULL);
+	return timeout == 0 ? libc_next.epoll_wait(epfd, evs, max, 0) : wait_for_ever(epfd, evs, max);
 }
 
 EXPORT(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int timeout, const sigset_t *mask))
 {
-	const struct wait_call c = { FORM_PWAIT, epfd, max, timeout, evs, NULL, mask };
-	int saved = errno;
-
-	return (int)errno_result(call_any(&c), saved);
+	if (likely(timeout == 0 && !fdmap_has(epfd)))
+		return libc_next.epoll_pwait(epfd, evs, max, 0, mask);
+	return wait_slow(FORM_PWAIT, epfd, evs, max, timeout, mask);
 }
 
 EXPORT(int, epoll_pwait2,
        (int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask))
 {
-	const struct wait_call c = { FORM_PWAIT2, epfd, max, -1, evs, timeout, mask };
 	int saved = errno;
 
-	return (int)errno_result(call_any(&c), saved);
+	return (int)errno_result(call_any(&(const struct wait_call){ FORM_PWAIT2, epfd, max, -1, evs, timeout, mask }), saved);
 }
 
 EXPORT(int, epoll_create, (int size))

@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/join.h"
-#include "preload_priv.h"
+#include "fd_priv.h"
 
 /* Numbers that are ours to change in the table; false in a vfork child. */
 static bool fd_is_ours(int fd)
@@ -163,17 +163,20 @@ int fd_close_private(int fd)
 	return fd_finish(fd, f);
 }
 
-EXPORT(int, close, (int fd))
+static SLOW int close_slow(int fd)
 {
 	int saved = errno;
 
-	if (unlikely(host_fd_is_ours(fd)) && !slot_is_vfork_child()) {
+	if (host_fd_is_ours(fd) && !slot_is_vfork_child()) {
 		errno = EBADF; /* a loop over all numbers: the library's own are not there */
 		return -1;
 	}
-	if (likely(!fd_is_ours(fd)))
-		return libc_next.close(fd);
-	return (int)errno_result(fd_close_private(fd), saved);
+	return fd_is_ours(fd) ? (int)errno_result(fd_close_private(fd), saved) : libc_next.close(fd);
+}
+
+EXPORT(int, close, (int fd))
+{
+	return likely(!fdmap_has(fd) && fd < host_fd_lowest) ? libc_next.close(fd) : close_slow(fd);
 }
 
 /* Ours in the range lose their entries, or become FD_CLOEXEC; the rest is one call to the kernel. */
@@ -412,28 +415,27 @@ static int fcntl_private(int fd, int cmd, long arg)
 	}
 }
 
-static int fcntl_any(int fd, int cmd, long arg, int (*next)(int, int, ...))
+static SLOW int fcntl_slow(int fd, int cmd, long arg, int (*next)(int, int, ...))
 {
-	int saved = errno;
+	int saved = errno, r;
 
-	if (likely(!fd_is_ours(fd))) {
-		int r = next(fd, cmd, arg);
-
-		return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? fd_forget(r) : r;
-	}
-	return (int)errno_result(fcntl_private(fd, cmd, arg), saved);
+	if (fd_is_ours(fd))
+		return (int)errno_result(fcntl_private(fd, cmd, arg), saved);
+	r = next(fd, cmd, arg);
+	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? fd_forget(r) : r;
 }
 
-/* Whatever the command, one long fetched and passed on is what the kernel's own entry does (I-6). */
+/*
+ * Whatever the command, one long passed on is what the kernel's own entry does (I-6). On this machine a variadic call puts it
+ * where any call does, and a function that does not say `...` need not save all registers first.
+ */
 #define FCNTL(name)                                                      \
-	EXPORT(int, name, (int fd, int cmd, ...))                        \
+	EXPORT_THREE(int, name, (int fd, int cmd, long arg))             \
 	{                                                                \
-		va_list ap;                                              \
-		long arg;                                                \
-		va_start(ap, cmd);                                       \
-		arg = va_arg(ap, long);                                  \
-		va_end(ap);                                              \
-		return fcntl_any(fd, cmd, arg, libc_next.name);          \
+		/* F_DUPFD is 0; F_DUPFD_CLOEXEC and what is rarer lie above */ \
+		if (unlikely(fdmap_has(fd) || (unsigned)cmd - 1 >= F_DUPFD_CLOEXEC - 1)) \
+			return fcntl_slow(fd, cmd, arg, libc_next.name); \
+		return ((int (*)(int, int, long))(void *)libc_next.name)(fd, cmd, arg); \
 	}
 FCNTL(fcntl)
 FCNTL(fcntl64)
@@ -533,6 +535,8 @@ static int ioctl_private(int fd, unsigned long request, void *arg)
 		goto done;
 	if (r >= 0) {
 		r = (int)kernel_result(libc_next.ioctl(fd, request, arg));
+		if (r == -ENOTTY && f->kind == FILE_TCP)
+			r = ioctl_as_tcp(f, request, arg);
 		if (r == 0 && (request == FIOCLEX || request == FIONCLEX))
 			fdtab_cloexec(fd, request == FIOCLEX);
 	}
@@ -541,18 +545,16 @@ done:
 	return r;
 }
 
-EXPORT(int, ioctl, (int fd, unsigned long request, ...))
+static SLOW int ioctl_slow(int fd, unsigned long request, void *arg)
 {
 	int saved = errno;
-	va_list ap;
-	void *arg;
 
-	va_start(ap, request);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	if (likely(!fd_is_ours(fd)))
-		return libc_next.ioctl(fd, request, arg);
-	return (int)errno_result(ioctl_private(fd, request, arg), saved);
+	return fd_is_ours(fd) ? (int)errno_result(ioctl_private(fd, request, arg), saved) : libc_next.ioctl(fd, request, arg);
+}
+
+EXPORT_THREE(int, ioctl, (int fd, unsigned long request, void *arg))
+{
+	return likely(!fdmap_has(fd)) ? libc_next.ioctl(fd, request, arg) : ioctl_slow(fd, request, arg);
 }
 
 /* ---- makers: a number that the kernel deals out was free ---- */
@@ -609,6 +611,15 @@ MAKER(__open64_2, (const char *path, int flags), (path, flags))
 MAKER(__openat_2, (int dir, const char *path, int flags), (dir, path, flags))
 MAKER(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags))
 MAKER(creat, (const char *path, mode_t mode), (path, mode))
+MAKER(mkstemp, (char *path), (path))
+MAKER(mkostemp, (char *path, int flags), (path, flags))
+MAKER(mkstemps, (char *path, int suffix), (path, suffix))
+MAKER(mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))
+MAKER(shm_open, (const char *name, int flags, mode_t mode), (name, flags, mode))
+MAKER(posix_openpt, (int flags), (flags))
+MAKER(getpt, (void), ())
+MAKER(fanotify_init, (unsigned int flags, unsigned int event_flags), (flags, event_flags))
+MAKER(pidfd_open, (pid_t pid, unsigned int flags), (pid, flags))
 MAKER(eventfd, (unsigned int count, int flags), (count, flags))
 MAKER(timerfd_create, (int clock, int flags), (clock, flags))
 MAKER(signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags))
@@ -619,6 +630,27 @@ MAKER(memfd_create, (const char *name, unsigned int flags), (name, flags))
 EXPORT(FILE *, fopen, (const char *path, const char *mode))
 {
 	return forget_file(libc_next.fopen(path, mode));
+}
+
+EXPORT(FILE *, tmpfile, (void))
+{
+	return forget_file(libc_next.tmpfile());
+}
+
+EXPORT(DIR *, opendir, (const char *path))
+{
+	DIR *dir = libc_next.opendir(path);
+
+	if (dir)
+		fd_forget(dirfd(dir));
+	return dir;
+}
+
+EXPORT(int, openpty, (int *master, int *terminal, char *name, const struct termios *t, const struct winsize *w))
+{
+	int r = libc_next.openpty(master, terminal, name, t, w);
+
+	return r ? r : forget_two(r, (int[]){ *master, *terminal });
 }
 
 EXPORT(int, pipe, (int *fds))

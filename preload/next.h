@@ -9,11 +9,13 @@
 #ifndef OWNSTACK_PRELOAD_NEXT_H
 #define OWNSTACK_PRELOAD_NEXT_H
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -23,6 +25,12 @@
 #include <sys/uio.h>
 #include <time.h>
 
+struct sockaddr_in;
+struct stat;
+struct statx;
+struct termios;
+struct winsize;
+
 struct libc_next {
 #define CALL(route, result, name, params, args) result(*name) params;
 #define ALIAS(alias, name)
@@ -30,7 +38,7 @@ struct libc_next {
 #undef CALL
 #undef ALIAS
 };
-extern struct libc_next libc_next;
+extern struct libc_next libc_next __attribute__((visibility("hidden")));
 
 /* Our own definitions, by the names C knows them under */
 #define CALL(route, result, name, params, args) result own_##name params;
@@ -58,5 +66,12 @@ void next_resolve(void);
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
 	result own_##name params
+
+/** EXPORT_THREE() - same, for a variadic function of three arguments that does not look which type the third has */
+#define EXPORT_THREE(result, name, params)                                                           \
+	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own3_" #name "\n\t"   \
+		".globl own_" #name "\n\t.hidden own_" #name "\n\t.set own_" #name ", own3_" #name "\n"); \
+	__attribute__((used)) result own3_##name params;                                             \
+	__attribute__((used)) result own3_##name params
 
 #endif

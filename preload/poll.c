@@ -20,15 +20,20 @@
 #include "../host/passenger.h"
 #include "poll_priv.h"
 
-#define SET_ON_STACK 64
+#define SET_ON_STACK_MAX 16384 /* 256 KiB */
 
 /* ---- the set ---- */
 
+bool poll_set_on_stack(nfds_t n)
+{
+	return n <= POLL_SET_SMALL || (passenger && n <= SET_ON_STACK_MAX);
+}
+
 bool poll_set_init(struct poll_set *s, struct pollfd *stack, nfds_t n)
 {
-	*s = (struct poll_set){ .n = n, .fds = stack, .kernel = stack + SET_ON_STACK };
-	if (n > SET_ON_STACK) {
-		s->heap = malloc(2 * n * sizeof(*s->heap));
+	*s = (struct poll_set){ .n = n, .fds = stack, .kernel = stack + (n > POLL_SET_SMALL ? n : POLL_SET_SMALL) };
+	if (n > POLL_SET_SMALL && !poll_set_on_stack(n)) {
+		s->heap = malloc((2 * n + 1) * sizeof(*s->heap));
 		if (!s->heap)
 			return false;
 		s->fds = s->heap;
@@ -208,6 +213,21 @@ static bool any_is_ours(const struct pollfd *fds, nfds_t n)
 	return false;
 }
 
+/* A set of the kernel's alone goes there as it is; bad memory too, for the kernel says so. */
+static bool user_set_has_ours(const struct pollfd *user, nfds_t n)
+{
+	struct pollfd some[POLL_SET_SMALL];
+
+	for (nfds_t m; n; user += m, n -= m) {
+		m = n < POLL_SET_SMALL ? n : POLL_SET_SMALL;
+		if (user_copy(some, user, m * sizeof(*user)))
+			return false;
+		if (any_is_ours(some, m))
+			return true;
+	}
+	return false;
+}
+
 static int revents_to_user(const struct poll_set *s, struct pollfd *user)
 {
 	for (nfds_t i = 0; i < s->n; i++)
@@ -220,16 +240,16 @@ static int revents_to_user(const struct poll_set *s, struct pollfd *user)
 #define POLL_IS_KERNELS INT_MIN
 static int poll_any(struct pollfd *user, nfds_t n, usec_t timeout_us, const sigset_t *mask)
 {
-	struct pollfd stack[2 * SET_ON_STACK];
+	struct pollfd stack[POLL_SET_STACK];
 	struct poll_set s;
 	struct rlimit lim;
 	int r;
 
 	if (user_mask_bad(mask))
 		return -EFAULT;
-	if (n > SET_ON_STACK && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
+	if (n > POLL_SET_SMALL && !passenger && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
 		return -EINVAL;
-	if (!poll_set_init(&s, stack, n))
+	if (!poll_set_init(&s, POLL_SET_ROOM(stack, n), n))
 		return -ENOMEM;
 	s.timeout_us = timeout_us;
 	s.mask = mask;
@@ -249,10 +269,11 @@ static usec_t ms_timeout(int ms)
 
 EXPORT(int, poll, (struct pollfd *fds, nfds_t n, int timeout))
 {
-	int saved = errno, r;
+	int saved, r;
 
-	if (!host || !slot_self())
+	if (likely(!fdmap_numbers || !user_set_has_ours(fds, n)))
 		return libc_next.poll(fds, n, timeout);
+	saved = errno;
 	r = poll_any(fds, n, ms_timeout(timeout), NULL);
 	if (r != POLL_IS_KERNELS)
 		return (int)errno_result(r, saved);
@@ -278,11 +299,12 @@ int timespec_timeout(const struct timespec *user, usec_t *ret_us)
 
 EXPORT(int, ppoll, (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask))
 {
-	int saved = errno, r;
+	int saved, r;
 	usec_t us;
 
-	if (!host || !slot_self())
+	if (likely(!fdmap_numbers || !user_set_has_ours(fds, n)))
 		return libc_next.ppoll(fds, n, timeout, mask);
+	saved = errno;
 	r = timespec_timeout(timeout, &us);
 	if (!r)
 		r = poll_any(fds, n, us, mask);

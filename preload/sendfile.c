@@ -9,6 +9,8 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/param.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "pump_priv.h"
@@ -41,7 +43,7 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	ssize_t r;
 	int n;
 
-	room = tcp_send_begin(own_stack(), op->f->tcb, want, cell, CELLS_PER_TURN, &n);
+	room = tcp_send_begin(own_stack(), op->f->tcb, MIN(want, XFER_TURN_BYTES), cell, CELLS_PER_TURN, &n);
 	if (room < 0)
 		return room;
 	n = iov_trim(cell, n, want);
@@ -49,6 +51,9 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	r = fill(in, pos, cell, n);
 	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
 	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, flags, op->t->now);
+	op->t->sent_bytes += r > 0 ? (uint32_t)r : 0;
+	if (op->t->sent_bytes >= XFER_TURN_BYTES && (size_t)r < want)
+		xfer_push(op, &op->f->send_busy, EPOLLOUT);
 	return r;
 }
 
@@ -89,29 +94,41 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 	return (ssize_t)done;
 }
 
-static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
+/* The kernel splices to no O_APPEND, and looks at the flag alone. */
+static bool appends(int fd)
+{
+	return own_fcntl(fd, F_GETFL) & O_APPEND;
+}
+
+static ssize_t sendfile_at(int out_fd, int in_fd, bool at_pos, off_t *pos, size_t n)
 {
 	struct op op;
+	ssize_t r;
+
+	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(at_pos ? SYS_preadv2 : SYS_readv))
+		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
+	if (lseek(in_fd, 0, SEEK_CUR) < 0)
+		return errno == EBADF ? -EBADF : at_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
+	if ((at_pos && *pos < 0) || appends(out_fd))
+		return -EINVAL;
+	if (n > MOVE_MAX_BYTES)
+		n = MOVE_MAX_BYTES;
+	if (!op_begin(&op, out_fd))
+		return kernel_result(libc_next.sendfile(out_fd, in_fd, at_pos ? pos : NULL, n));
+	r = file_send(&op, in_fd, pos, n);
+	return xfer_send_end(&op, 0, r, 0);
+}
+
+/* The position is written back whatever came of it. */
+static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
+{
 	off_t pos = -1;
 	ssize_t r;
 
 	if (user_pos && user_copy(&pos, user_pos, sizeof(pos)))
 		return -EFAULT;
-	if (user_pos && pos < 0)
-		return -EINVAL;
-	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(user_pos ? SYS_preadv2 : SYS_readv))
-		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
-	if (lseek(in_fd, 0, SEEK_CUR) < 0)
-		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
-	if (n > MOVE_MAX_BYTES)
-		n = MOVE_MAX_BYTES;
-	if (!op_begin(&op, out_fd))
-		return kernel_result(libc_next.sendfile(out_fd, in_fd, user_pos, n));
-	r = file_send(&op, in_fd, &pos, n);
-	r = xfer_send_end(&op, 0, r, 0);
-	if (r > 0 && user_pos && user_copy(user_pos, &pos, sizeof(pos)))
-		return -EFAULT;
-	return r;
+	r = sendfile_at(out_fd, in_fd, user_pos != NULL, &pos, n);
+	return user_pos && user_copy(user_pos, &pos, sizeof(pos)) ? -EFAULT : r;
 }
 
 EXPORT(ssize_t, sendfile, (int out_fd, int in_fd, off_t *off, size_t n))
@@ -144,6 +161,10 @@ static int pipe_wait(int fd, short events, bool nonblock)
 	for (;;) {
 		int r = (int)kernel_result(libc_next.poll(&p, 1, nonblock ? 0 : -1));
 
+		if (r > 0 && events == POLLOUT && p.revents & POLLERR) { /* nobody reads it: told before the socket is looked at */
+			raise(SIGPIPE);
+			return -EPIPE;
+		}
 		if (r > 0)
 			return 0;
 		if (r == 0)
@@ -182,6 +203,8 @@ static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want)
 	int n_cells;
 
 	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
+	if (n == 0)
+		tcp_mark_pass(own_stack(), op->f->tcb);
 	if (n <= 0)
 		return n;
 	n_cells = iov_trim(cell, n_cells, want < (size_t)n ? want : (size_t)n);
@@ -259,7 +282,7 @@ static ssize_t splice_any(int in_fd, const off_t *in_off, int out_fd, const off_
 		return -EINVAL;
 	if (out ? in_off != NULL : out_off != NULL)
 		return -ESPIPE;
-	if (out ? out_off != NULL : in_off != NULL)
+	if (out ? out_off != NULL || appends(out_fd) : in_off != NULL)
 		return -EINVAL;
 	return splice_private(pipe, out ? out_fd : in_fd, n, out, flags);
 }

@@ -23,6 +23,7 @@ struct op {
 	struct thr *t;
 	struct file *f;
 	struct sig_scope scope;
+	struct sig_scope begun; /* what ran when the kernel's call would have begun, or was restarted last */
 	usec_t deadline;	/* of the first wait on; USEC_NEVER: none */
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
@@ -33,8 +34,8 @@ struct op {
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
 bool op_begin_any(struct op *op, int fd);
-/** op_nonblock() - a call that a handler restarts looks at O_NONBLOCK again. @was: what it found when it was made */
-bool op_nonblock(const struct op *op, bool was);
+/** op_nonblock() - a call that a handler restarts looks at O_NONBLOCK then, and only then. @was: what it found before */
+bool op_nonblock(struct op *op, bool was);
 /** op_moved() - octets were moved: any handler that runs from now on ends the call, with what was moved */
 void op_moved(struct op *op);
 void op_hold(struct op *op); /* keep f over an unlocked stretch */
@@ -110,6 +111,9 @@ int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t
 /** xfer_unlock()/xfer_relock() - a stretch of copying without the lock, handlers put off, f marked busy */
 void xfer_unlock(struct op *op, uint32_t *busy);
 void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);
+#define XFER_TURN_BYTES ((size_t)128 << 10)
+/** xfer_push() - in the middle of a long send: what was queued leaves, and what was acknowledged comes in */
+void xfer_push(struct op *op, uint32_t *busy, uint32_t events);
 /** xfer_send_error() - what a failed send gives: SIGPIPE where it is due. Ends the operation. */
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags);
 

@@ -49,6 +49,7 @@ struct tcp_opts {
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
 	uint8_t fastopen_connect, fastopen_no_cookie; /* TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE */
+	uint8_t accepted;			/* no option: its port is the listener's, and not kept once the connection is over */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */
@@ -130,7 +131,7 @@ int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octe
 bool tcp_at_mark(const struct tcb *tcb);
 /** tcp_mark_after() - is the mark @skip octets ahead: who read, or peeked at, that many stops here */
 bool tcp_mark_after(const struct tcb *tcb, size_t skip);
-/** tcp_mark_pass() - a read found nothing but the urgent octet, which it leaves out: it is behind the mark now */
+/** tcp_mark_pass() - a read (no peek) found nothing but the urgent octet, or the end behind it: it is behind the mark now, and not unread at close() */
 void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);
