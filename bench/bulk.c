@@ -4,7 +4,8 @@
  *
  *   bulk recv PORT [FROM TO]    takes one connection to its end, closes; FROM TO: counts what came between these seconds
  *                               after the connection was there, then ends it
- *   bulk send ADDR PORT BYTES   sends as much, ends its side and waits for the other's end
+ *   bulk send ADDR PORT BYTES [MS]
+ *                               sends as much, ends its side and waits for the other's end; MS: a line of TCP_INFO as often
  *
  * A line of key=value each. The sender's time runs from before connect() until the receiver has closed, so all has
  * arrived.
@@ -68,13 +69,25 @@ static int recv_all(uint16_t port, double from, double to)
 	return 0;
 }
 
-static int send_all(const char *addr, uint16_t port, uint64_t bytes)
+/* The window over time, to be laid beside another sender's */
+static void sample(int s, double at)
+{
+	struct tcp_info ti = { 0 };
+	socklen_t len = sizeof(ti);
+
+	getsockopt(s, IPPROTO_TCP, TCP_INFO, &ti, &len);
+	printf("at=%.3f cwnd=%u ssthresh=%u rtt_us=%u unacked=%u retrans=%u state=%u\n", at, ti.tcpi_snd_cwnd,
+	       ti.tcpi_snd_ssthresh, ti.tcpi_rtt, ti.tcpi_unacked, ti.tcpi_total_retrans, ti.tcpi_ca_state);
+	fflush(stdout);
+}
+
+static int send_all(const char *addr, uint16_t port, uint64_t bytes, double every)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int s = socket(AF_INET, SOCK_STREAM, 0);
 	struct tcp_info ti = { 0 };
 	socklen_t len = sizeof(ti);
-	double start = seconds();
+	double start = seconds(), next = every;
 	ssize_t n;
 
 	inet_pton(AF_INET, addr, &sin.sin_addr);
@@ -86,6 +99,10 @@ static int send_all(const char *addr, uint16_t port, uint64_t bytes)
 			return 0;
 		if (n < 0)
 			fail("send");
+		if (every > 0 && seconds() - start >= next) {
+			sample(s, seconds() - start);
+			next += every;
+		}
 	}
 	shutdown(s, SHUT_WR);
 	if (read(s, buf, 1) != 0)
@@ -101,8 +118,8 @@ int main(int argc, char **argv)
 {
 	if (argc >= 3 && !strcmp(argv[1], "recv"))
 		return recv_all((uint16_t)atoi(argv[2]), argc > 4 ? atof(argv[3]) : 0, argc > 4 ? atof(argv[4]) : 1e9);
-	if (argc == 5 && !strcmp(argv[1], "send"))
-		return send_all(argv[2], (uint16_t)atoi(argv[3]), strtoull(argv[4], NULL, 0));
-	fprintf(stderr, "usage: bulk recv PORT [FROM TO] | bulk send ADDR PORT BYTES\n");
+	if ((argc == 5 || argc == 6) && !strcmp(argv[1], "send"))
+		return send_all(argv[2], (uint16_t)atoi(argv[3]), strtoull(argv[4], NULL, 0), argc > 5 ? atof(argv[5]) / 1e3 : 0);
+	fprintf(stderr, "usage: bulk recv PORT [FROM TO] | bulk send ADDR PORT BYTES [MS]\n");
 	return 2;
 }

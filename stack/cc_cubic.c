@@ -27,7 +27,7 @@ struct cubic {
 	uint32_t w_max_prior;	/* for undo */
 	uint32_t credit;
 	uint32_t round_end;	/* HyStart++: the round ends when this is acknowledged */
-	uint32_t rtt_last, rtt_cur, samples, css_baseline, css_rounds;
+	uint32_t rtt_least, rtt_cur, samples, css_baseline, css_rounds;
 	uint32_t hs_done;	/* slow start ended once */
 	uint32_t hs_done_prior;	/* for undo */
 	uint32_t round_at_us, train_at_us; /* when the round began, when the last acknowledgment without a gap came */
@@ -61,7 +61,7 @@ static void cubic_init(struct stack *st, struct tcp_conn *t, usec_t now)
 {
 	(void)st;
 	memset(t->cc, 0, sizeof(t->cc));
-	cubic_of(t)->rtt_last = cubic_of(t)->rtt_cur = UINT32_MAX;
+	cubic_of(t)->rtt_least = cubic_of(t)->rtt_cur = UINT32_MAX;
 	cubic_of(t)->round_end = t->snd_nxt;
 	cubic_of(t)->round_at_us = cubic_of(t)->train_at_us = (uint32_t)now;
 }
@@ -72,7 +72,8 @@ static void round_start(struct tcp_conn *t, struct cubic *c, usec_t now)
 {
 	c->round_at_us = c->train_at_us = (uint32_t)now;
 	c->round_end = t->snd_nxt;
-	c->rtt_last = c->rtt_cur;
+	if (c->rtt_cur < c->rtt_least)
+		c->rtt_least = c->rtt_cur;
 	c->rtt_cur = UINT32_MAX;
 	c->samples = 0;
 }
@@ -115,6 +116,10 @@ static bool train_fills_path(const struct tcp_conn *t, struct cubic *c, usec_t n
  * triple cwnd, and lose a good part of a window where the queue is not as deep as that. Linux's HyStart, which has no such
  * rounds, does not; so we would be slower.
  *
+ * What a round is compared with is the least of all rounds before, as Linux has it, not of the last one: a queue that grows by
+ * less than the threshold in each round grows nevertheless, and one who begins beside others would double his flight until
+ * he has lost half of it.
+ *
  * Acknowledgments that only SACK count too: where order is bad there are few others.
  */
 static void hystart(struct tcp_conn *t, struct cubic *c, uint32_t rtt_us, usec_t now)
@@ -133,12 +138,12 @@ static void hystart(struct tcp_conn *t, struct cubic *c, uint32_t rtt_us, usec_t
 		if (rtt_us < c->rtt_cur)
 			c->rtt_cur = rtt_us;
 	}
-	if (c->samples >= HS_SAMPLES && c->rtt_cur != UINT32_MAX && c->rtt_last != UINT32_MAX) {
+	if (c->samples >= HS_SAMPLES && c->rtt_cur != UINT32_MAX && c->rtt_least != UINT32_MAX) {
 		if (c->css_baseline && c->rtt_cur < c->css_baseline) {
 			c->css_baseline = 0; /* it was no queue: back to slow start */
 		} else if (c->css_baseline && c->rtt_cur >= c->css_baseline + hs_thresh(c->css_baseline)) {
 			slow_start_over(t, c);
-		} else if (!c->css_baseline && c->rtt_cur >= c->rtt_last + hs_thresh(c->rtt_last)) {
+		} else if (!c->css_baseline && c->rtt_cur >= c->rtt_least + hs_thresh(c->rtt_least)) {
 			c->css_baseline = c->rtt_cur;
 			c->css_rounds = 0;
 		}
@@ -194,8 +199,11 @@ static void avoid(struct tcp_conn *t, struct cubic *c, uint32_t acked, usec_t no
 	target = w_cubic(c, ms);
 	if (target > w + w / 2)
 		target = w + w / 2; /* RFC 9438 4.2 */
-	/* Reno-friendly region, 4.3: alpha segments per window acknowledged; one once it has passed w_max */
-	c->w_est += (uint32_t)((uint64_t)(c->w_est < c->w_max ? ALPHA : SCALE) * acked / t->cwnd);
+	/*
+	 * Reno-friendly region, 4.3: alpha segments per window acknowledged. Once it has passed w_max too, where the RFC would
+	 * have one: Linux does not, and beside ours its flow would get less.
+	 */
+	c->w_est += (uint32_t)((uint64_t)ALPHA * acked / t->cwnd);
 	if (target < c->w_est)
 		target = c->w_est;
 	/* cwnd grows by (target - cwnd) / cwnd per segment acknowledged: one segment for each cwnd / (target - cwnd) segments */

@@ -23,6 +23,7 @@
 #include <string.h>
 #include "tcp_priv.h"
 
+#define TSO_DEFER_US	1000u
 #define HDR_ROOM_IP	60	/* options and TCP header at most: decides nothing but GSO's payload */
 
 static uint16_t be16(uint32_t v)
@@ -504,14 +505,20 @@ static void cwnd_validate(const struct stack *st, struct tcp_conn *t, usec_t now
 /**
  * tso_defers() - is it worth waiting for more room, so that one large frame leaves instead of two small ones
  *
- * Linux's tcp_tso_should_defer() without its clock: while at least half a window is in flight acknowledgments must
- * come, and each one opens room. A third of the window (tcp_tso_win_divisor) is worth leaving at once.
+ * As Linux's tcp_tso_should_defer(): no longer than a millisecond, neither from the last frame on nor until the next
+ * acknowledgment is due, half a round trip where that is less. A third of the window (tcp_tso_win_divisor) is worth
+ * leaving at once. While at least half a window is in flight acknowledgments must come, and each one opens room.
+ *
+ * Who waits for more makes larger bursts, and of several flows that keep a queue full the one with the largest bursts is
+ * the one whose tail finds it full: beside a flow of Linux's it would lose twice as often.
  */
-static bool tso_defers(const struct tcp_conn *t, uint32_t len, uint32_t gso_max)
+static bool tso_defers(struct tcp_conn *t, uint32_t len, uint32_t gso_max, usec_t now)
 {
-	uint32_t wnd = t->cwnd < t->snd_wnd ? t->cwnd : t->snd_wnd;
+	uint32_t wnd = t->cwnd < t->snd_wnd ? t->cwnd : t->snd_wnd, srtt_us = t->srtt_us >> 3;
+	uint32_t soon_us = srtt_us / 2 < TSO_DEFER_US ? srtt_us / 2 : TSO_DEFER_US;
 
-	return t->ca_state < TCP_CA_RECOVERY && len < gso_max && len < wnd / 3 && tcp_flight(t) > wnd / 2;
+	return t->ca_state < TCP_CA_RECOVERY && len < gso_max && len < wnd / 3 && tcp_flight(t) > wnd / 2 &&
+	       now - t->last_snd <= TSO_DEFER_US && tcp_tx_age(t, now) + soon_us >= srtt_us;
 }
 
 /* One segment larger than the others (tcp_mtu.c); whole, or cut where cells are too small for one frame: then it is none */
@@ -575,7 +582,7 @@ static int send_new(struct stack *st, struct tcp_conn *t, usec_t now)
 			len = wnd_left;
 		if (len > t->snd_mss && (len < unsent || nagle_holds(t)))
 			len -= len % t->snd_mss; /* the odd end waits for its company */
-		if (len < unsent && !t->pace_Bps && tso_defers(t, len, gso))
+		if (len < unsent && !t->pace_Bps && tso_defers(t, len, gso, now))
 			return 0;
 		if (len < t->snd_mss && len == unsent && !fin && nagle_holds(t))
 			return 0;

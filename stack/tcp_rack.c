@@ -536,10 +536,28 @@ bool tcp_tail_probe_allowed(const struct tcp_conn *t)
 }
 
 /**
+ * ack_delay_us() - what the peer may add to a round trip before it acknowledges our flight
+ *
+ * A lone segment's acknowledgment may be delayed: up to Linux's least RTO, as Linux has it too. A peer that is just
+ * acknowledging each segment by itself (TF_PEER_QUICK) may begin with that now, but by 40 ms then, its own least; so the
+ * lost end of a short answer comes again long before RTO. For a FIN alone nobody waits, and Linux takes its time to
+ * acknowledge it (it enters ping-pong there), in the hope of its program closing too.
+ */
+static uint32_t ack_delay_us(const struct tcp_conn *t)
+{
+	uint32_t srtt_us = t->srtt_us >> 3;
+
+	if (tcp_flight(t) > t->snd_mss)
+		return TCP_TLP_SLACK_US;
+	if (!(t->flags & TF_PEER_QUICK) || t->snd_una == t->write_seq)
+		return TCP_RTO_MIN_US;
+	return TCP_TLP_SLACK_US + (srtt_us < TCP_ATO_MIN_US ? TCP_ATO_MIN_US - srtt_us : 0);
+}
+
+/**
  * tcp_tail_probe_arm() - something was sent or acknowledged: when do we ask again (7.2)
  *
- * Two round trips. A lone segment's acknowledgment may be delayed, so that is added, unless the peer is just
- * acknowledging each segment by itself (TF_PEER_QUICK). Where RTO is earlier it stays, and does the probing first.
+ * Two round trips and what the peer may add. Where RTO is earlier it stays, and does the probing first.
  */
 void tcp_tail_probe_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 {
@@ -547,7 +565,7 @@ void tcp_tail_probe_arm(struct stack *st, struct tcp_conn *t, usec_t now)
 
 	if (t->ca_state != TCP_CA_OPEN)
 		return; /* the timer is RACK's */
-	at += tcp_flight(t) <= t->snd_mss && !(t->flags & TF_PEER_QUICK) ? TCP_RTO_MIN_US : TCP_TLP_SLACK_US;
+	at += ack_delay_us(t);
 	if (at >= t->deadline[TCPT_REXMT] || !tcp_tail_probe_allowed(t))
 		tcp_timer_clear(t, TCPT_RACK);
 	else

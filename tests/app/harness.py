@@ -242,24 +242,24 @@ class Net:
             self._veth("veth0", self.private_ns, "wire0", self.relay_ns)
         near = "tap0" if self.mode == "tap" else "wire0"
         if self.rival_ns:
-            near = self._make_rival()
+            near = self._make_rival(near)
         self.relay = Proc(self, ["nsenter", "--net=/run/netns/" + self.relay_ns, "--", *relay, "--ready", "1",
                                  "packet:" + near, "packet:wire1"], "relay")
         self.procs.append(self.relay)
         wait_for("the relay", lambda: self.relay.text() or not self.relay.alive())
         assert self.relay.alive(), self.relay.tails()
 
-    def _make_rival(self):
-        """A bridge joins the private host's TAP and a kernel's device before the relay. Returns the relay's device."""
+    def _make_rival(self, port):
+        """A bridge joins the private side's @port and another kernel's before the relay. Returns the relay's device."""
         self.ip(self.relay_ns, "link", "add", "br0", "type", "bridge")
         self.ip(self.relay_ns, "link", "set", "br0", "up")
         self._veth("veth0", self.rival_ns, "wire2", self.relay_ns)
-        self._veth("wire0", self.relay_ns, "wire3", self.relay_ns)
-        for port in ("tap0", "wire2", "wire3"):
-            self.ip(self.relay_ns, "link", "set", port, "master", "br0")
+        self._veth("near0", self.relay_ns, "wire3", self.relay_ns)
+        for p in (port, "wire2", "wire3"):
+            self.ip(self.relay_ns, "link", "set", p, "master", "br0")
         self.ip(self.rival_ns, "addr", "add", "%s/%d" % (THIRD, PREFIX), "dev", "veth0")
         self.ip(self.rival_ns, "route", "replace", "10.77.0.0/%d" % PREFIX, "dev", "veth0", "src", THIRD, "congctl", "cubic")
-        return "wire0"
+        return "near0"
 
     def _make_bridge(self):
         """Two hosts on a bridge; the bridge's own address is the kernel's, for probes."""

@@ -101,6 +101,47 @@ static void bulk_loss_2pct(struct sim *s, struct outcome *o)
 	transfer(s, o, MIB(10), 0, SEC(600));
 }
 
+/* 2 % of all, in bursts of ten on average: the link is bad a thirtieth of the time and loses two thirds then */
+static void bulk_loss_bursts(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = link_of(MBIT(100), MSEC(10));
+
+	l.turns_bad_ppm = PPM_PERCENT * 22 / 100;
+	l.turns_good_ppm = PPM_PERCENT * 20 / 3;
+	l.bad_loss_ppm = PPM_PERCENT * 66;
+	two_hosts(s, l);
+	transfer(s, o, MIB(5), 0, SEC(600));
+	if (o->lost < 20)
+		sim_fail(s, "%llu lost: no bursts", (unsigned long long)o->lost);
+}
+
+/* Each hundredth, the same ones in each run: none is lost twice unless its place comes again */
+static void bulk_lose_nth(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = link_of(MBIT(100), MSEC(10));
+
+	l.lose_nth = 100;
+	two_hosts(s, l);
+	transfer(s, o, MIB(5), 0, SEC(600));
+	if (o->lost < 30 || s->host[0].st->cnt[CNT_TcpExtTCPTimeouts])
+		sim_fail(s, "%llu lost, %llu time-outs", (unsigned long long)o->lost,
+			 (unsigned long long)s->host[0].st->cnt[CNT_TcpExtTCPTimeouts]);
+}
+
+/* Packets above 1,300 octets vanish and nobody says so: found by probing (RFC 4821), then all passes */
+static void bulk_black_hole(struct sim *s, struct outcome *o)
+{
+	struct sim_link l = link_of(MBIT(100), MSEC(10));
+	struct stack_sysctl ctl;
+
+	stack_sysctl_default(&ctl);
+	ctl.tcp_mtu_probing = 1;
+	l.mtu_bytes = 1300;
+	sim_host_add(s, &l, &ctl);
+	sim_host_add(s, &l, &ctl);
+	transfer(s, o, MIB(2), 0, SEC(600));
+}
+
 static void bulk_loss_10pct(struct sim *s, struct outcome *o)
 {
 	struct sim_link l = link_of(MBIT(100), MSEC(10));
@@ -649,6 +690,9 @@ const struct scenario scenarios[] = {
 	 false },
 	{ "bulk_loss_2pct", "10 MiB, 10 ms, 2 % lost", bulk_loss_2pct, 3, false },
 	{ "bulk_loss_10pct", "1 MiB, 10 ms, 10 % lost", bulk_loss_10pct, 3, false },
+	{ "bulk_loss_bursts", "5 MiB, 10 ms, 2 % lost in bursts of ten (Gilbert-Elliott)", bulk_loss_bursts, 3, false },
+	{ "bulk_lose_nth", "5 MiB, 10 ms, every hundredth lost", bulk_lose_nth, 1, false },
+	{ "bulk_black_hole", "2 MiB, 10 ms, what is above 1,300 octets vanishes", bulk_black_hole, 1, false },
 	{ "bulk_offload_loss", "20 MiB each way in super-frames, 1 % of them lost", bulk_offload_loss, 3, true },
 	{ "bulk_reorder", "10 MiB, 20 % arrive 3 ms late", bulk_reorder, 3, false },
 	{ "bulk_duplicates", "10 MiB, 30 % arrive twice", bulk_duplicates, 3, false },
@@ -697,6 +741,8 @@ const struct scenario scenarios[] = {
 	  cc_fair_10_bbr, 1, false },
 	{ "fair_10_ecn", "ten CUBIC flows with ECN, queue marked from 120 KiB",
 	  cc_fair_10_ecn, 1, false },
+	{ "joins_full_queue", "a CUBIC flow begins beside one that fills the queue: sent again in its first second, in worst_ms",
+	  cc_joins_full_queue, 20, false },
 	{ "bbr_clean", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, nothing lost",
 	  cc_bbr_clean, 1, false },
 	{ "bbr_loss_2pct", "20 MiB by BBR, 100 Mbit/s, 10 ms each way, 2 % lost",

@@ -23,6 +23,7 @@ void cc_fair_10_cubic(struct sim *s, struct outcome *o);
 void cc_fair_2_reno(struct sim *s, struct outcome *o);
 void cc_fair_2_bbr(struct sim *s, struct outcome *o);
 void cc_fair_10_bbr(struct sim *s, struct outcome *o);
+void cc_joins_full_queue(struct sim *s, struct outcome *o);
 void cc_fair_10_ecn(struct sim *s, struct outcome *o);
 void cc_bbr_clean(struct sim *s, struct outcome *o);
 void cc_bbr_loss_2pct(struct sim *s, struct outcome *o);

@@ -157,6 +157,32 @@ void cc_fair_10_ecn(struct sim *s, struct outcome *o)
 		sim_fail(s, "nothing was marked");
 }
 
+/*
+ * A flow fills the queue, another begins later, at another fill for each seed. Where there is room left to see it, the second
+ * finds the queue by its round trip, and does not double until half of its flight is lost.
+ */
+void cc_joins_full_queue(struct sim *s, struct outcome *o)
+{
+	struct app in = { .ops = &app_transfer, .want_recv = UINT64_MAX };
+	struct app out = { .ops = &app_transfer, .want_send = UINT64_MAX, .cc = cc_by_name(s, "cubic") };
+	uint64_t before;
+
+	hosts(s, bottleneck_link(), 2);
+	s->host[1].link.jitter_us = 500;
+	app_server(&s->host[1], 80, &in);
+	app_client(&s->host[0], &s->host[1], 80, &out);
+	sim_run_until(s, s->now + SEC(1) + s->seed % 20 * MSEC(150)); /* the queue is as full as it is */
+	before = s->host[0].st->cnt[CNT_TcpRetransSegs];
+	app_client(&s->host[0], &s->host[1], 80, &out);
+	sim_run_until(s, s->now + SEC(1));
+	o->worst_ms = s->host[0].st->cnt[CNT_TcpRetransSegs] - before;
+	for (struct app *a = s->apps; a; a = a->next)
+		a->unchecked = true;
+	apps_stop(s);
+	outcome_take(s, o);
+	o->time_ms = 1000;
+}
+
 /* ---- BBR ---- */
 
 void cc_bbr_clean(struct sim *s, struct outcome *o)

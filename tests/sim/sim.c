@@ -9,6 +9,7 @@
 #include "../../stack/wire.h"
 #include "../unit/region.h"
 
+#define DATA_FRAME_BYTES 200 /* no SYN or acknowledgment is as long */
 #define REGION_BYTES ((size_t)2 << 30)
 #define SIM_START    SEC(1000)
 
@@ -213,6 +214,33 @@ static bool conforms(struct sim_host *h, uint32_t len)
 }
 
 /* One frame through the link's rules. */
+/* Loss in bursts draws random numbers only where it is wanted, so that the runs without it are what they were */
+static bool burst_loses(struct sim_host *h)
+{
+	const struct sim_link *l = &h->link;
+	struct sim *s = h->sim;
+	bool lost;
+
+	if (!l->turns_bad_ppm)
+		return false;
+	lost = h->bad && chance(s, l->bad_loss_ppm);
+	if (chance(s, h->bad ? l->turns_good_ppm : l->turns_bad_ppm))
+		h->bad = !h->bad;
+	return lost;
+}
+
+static bool wire_loses(struct sim_host *h, const uint8_t *data, uint32_t len)
+{
+	const struct sim_link *l = &h->link;
+	struct sim *s = h->sim;
+
+	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to) || (l->lose && l->lose(h, data, len)))
+		return true;
+	if (l->lose_nth && len > DATA_FRAME_BYTES && ++h->data_frames % l->lose_nth == 0)
+		return true;
+	return burst_loses(h) || (l->mtu_bytes && len > l->mtu_bytes + ETH_HDR_BYTES);
+}
+
 static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *data, uint32_t len)
 {
 	struct sim *s = h->sim;
@@ -242,7 +270,7 @@ static void link_send(struct sim_host *h, const struct vnet_hdr *v, uint8_t *dat
 		h->link_free = at + waits + (uint64_t)len * 8000000 / l->rate_bps;
 		at = h->link_free;
 	}
-	if (chance(s, l->loss_ppm) || (s->now >= l->cut_from && s->now < l->cut_to) || (l->lose && l->lose(h, data, len))) {
+	if (wire_loses(h, data, len)) {
 		h->lost++;
 		trace(h, data, len, " LOST");
 		return;

@@ -25,6 +25,10 @@ struct sim_link {
 	uint32_t queue_bytes;	/* in front of the rate, 0: unlimited; what does not fit is lost */
 	usec_t delay_us, jitter_us;
 	uint32_t loss_ppm, dup_ppm, corrupt_ppm;
+	/* Gilbert and Elliott: after each frame the link turns bad by one chance and good by the other; how many a bad one loses */
+	uint32_t turns_bad_ppm, turns_good_ppm, bad_loss_ppm;
+	uint32_t lose_nth;	/* every nth frame that carries data, 0: none */
+	uint32_t mtu_bytes;	/* larger IP packets vanish, without a word: a black hole; 0: none do */
 	uint32_t reorder_ppm;	/* frames that take reorder_us longer */
 	usec_t reorder_us;
 	bool reorder_up_to;	/* not all by reorder_us: by anything up to it */
@@ -51,6 +55,8 @@ struct sim_host {
 	uint64_t tx_frames, tx_bytes, lost, marked;
 	uint64_t police_left, police_at; /* bits that may pass now, and when that was so */
 	uint64_t lose_mark; /* of link.lose */
+	uint64_t data_frames; /* of link.lose_nth */
+	bool bad;	    /* the state of Gilbert and Elliott's link */
 };
 
 /* What a program does; wake() is called after each event of its socket and at its alarm. */

@@ -644,6 +644,35 @@ Test(tcp_pacing, frame_without_pacing_holds_a_millisecond)
 	peer_sends(&r, .flags = RST);
 }
 
+/* As Linux: less than a frame waits for the next acknowledgment only where one is due within a millisecond of the last frame */
+Test(tcp_pacing, part_of_a_frame_waits_a_millisecond_at_most)
+{
+	struct rig r = rig_established(.gso = true);
+	struct tcp_conn *t = r.t->conn;
+
+	t->cwnd = t->ssthresh = 62000;
+	t->srtt_us = 18000 << 3;
+	t->min_rtt_us = 18000;
+	tcp_opts(r.t)->sndbuf_bytes = 1 << 20;
+	cr_assert_eq(app_sends(&r, 100000), 100000);
+	for (uint32_t i = 0; i < 15; i++)
+		expect_data(&r, i * 4000, 4000);
+	expect_data(&r, 60000, 2000); /* no acknowledgment is near */
+	advance(&r, 17500);
+	peer_sends(&r, .flags = ACK, .ack = 2000);
+	expect_data(&r, 62000, 2000); /* the last frame was long ago */
+	advance(&r, 100);
+	peer_sends(&r, .flags = ACK, .ack = 4000);
+	expect_silence(&r);
+	advance(&r, 100);
+	peer_sends(&r, .flags = ACK, .ack = 6000);
+	expect_data(&r, 64000, 4000);
+	advance(&r, 100);
+	peer_sends(&r, .flags = ACK, .ack = 8000);
+	expect_silence(&r);
+	peer_sends(&r, .flags = RST, .seq = 0);
+}
+
 /* RFC 9293 3.8.6.2.2: what is opened is a segment or half of the buffer, not the sliver that was read */
 Test(tcp_window, receiver_offers_no_slivers)
 {

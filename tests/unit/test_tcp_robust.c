@@ -177,6 +177,120 @@ Test(tcp_robust, window_scale_14_both_ways)
 	cr_assert_eq(r.st->drops[DROP_TCP_OUT_OF_WINDOW], 1u);
 }
 
+/* ---- every field at its edges, every length ---- */
+
+enum { HDRS = 14 + 20 + 20, FRAME = HDRS + 10 };
+
+/* The next ten octets in order, as the peer would send them */
+static void frame_make(const struct rig *r, uint8_t *f)
+{
+	static const uint8_t ip[] = { 0x45, 0, 0, FRAME - 14, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1 };
+	uint8_t *t = f + 34;
+
+	memset(f, 0, FRAME);
+	memcpy(f, rig_mac[0], 6);
+	memcpy(f + 6, rig_mac[1], 6);
+	f[12] = 8;
+	memcpy(f + 14, ip, sizeof(ip));
+	put32r(t, (uint32_t)PEERPORT << 16 | PORT);
+	put32r(t + 4, r->t->conn->rcv_nxt);
+	put32r(t + 8, r->t->conn->snd_nxt);
+	t[12] = 0x50;
+	t[13] = ACK;
+	t[14] = t[15] = 0xff;
+}
+
+static void ip_sum(uint8_t *ip)
+{
+	uint32_t sum = 0;
+
+	ip[10] = ip[11] = 0;
+	for (int i = 0; i < 20; i += 2)
+		sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip[10] = (uint8_t)(~sum >> 8);
+	ip[11] = (uint8_t)~sum;
+}
+
+static uint64_t dropped(const struct rig *r)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < DROP_N; i++)
+		n += r->st->drops[i];
+	return n;
+}
+
+/**
+ * frame_judged() - puts a frame in, which must be taken, answered, held (a fragment), or dropped with a reason
+ *
+ * A connection that it ended is made anew: with RST or SYN among the flags, that is what it is for.
+ */
+static void frame_judged(struct rig *r, uint8_t *data, uint32_t len, const char *what, unsigned at, unsigned value)
+{
+	struct frame fr = { .data = data, .len = len, .vnet = { .flags = VNET_F_DATA_VALID } };
+	uint64_t drops = dropped(r);
+	uint32_t nxt = r->t->conn->rcv_nxt, held = r->st->frags.held_bytes;
+	struct iovec iov[16];
+	int n_iov;
+	struct pbuf *p;
+	ptrdiff_t got;
+	bool seen;
+
+	stack_input(r->st, &fr, r->now);
+	seen = dropped(r) > drops || tcp_state(r->t) != TCPS_ESTABLISHED || r->t->conn->rcv_nxt != nxt || r->st->frags.held_bytes != held;
+	while ((p = stack_output(r->st, r->now))) { /* an ARP packet too */
+		seen = true;
+		stack_tx_done(r->st, p);
+	}
+	cr_assert(seen, "%s %u, value %u: neither taken, answered nor dropped", what, at, value);
+	if (tcp_state(r->t) != TCPS_ESTABLISHED)
+		*r = rig_established(.region_mb = 8);
+	else if ((got = tcp_recv_begin(r->st, r->t, 0, 1000, iov, 16, &n_iov)) > 0)
+		tcp_recv_done(r->st, r->t, (size_t)got, r->now);
+}
+
+Test(tcp_robust, each_header_octet_at_its_edges)
+{
+	static const uint8_t edges[] = { 0, 1, 2, 0x0f, 0x10, 0x3f, 0x40, 0x7f, 0x80, 0xf0, 0xfe, 0xff };
+	struct rig r = rig_established(.region_mb = 8);
+	uint8_t f[FRAME];
+
+	for (unsigned summed = 0; summed < 2; summed++) /* with a sum that is wrong now, and with the right one */
+		for (unsigned at = 0; at < HDRS; at++)
+			for (unsigned e = 0; e < sizeof(edges); e++) {
+				frame_make(&r, f);
+				ip_sum(f + 14);
+				f[at] = edges[e];
+				if (summed && (at < 24 || at > 25))
+					ip_sum(f + 14);
+				frame_judged(&r, f, FRAME, "octet", at, edges[e]);
+				advance(&r, MSEC(1));
+			}
+}
+
+Test(tcp_robust, frame_cut_at_each_octet)
+{
+	struct rig r = rig_established(.region_mb = 8);
+	uint8_t f[FRAME];
+
+	for (unsigned len = 1; len < FRAME; len++) {
+		uint64_t drops = dropped(&r);
+
+		frame_make(&r, f);
+		ip_sum(f + 14);
+		frame_judged(&r, f, len, "cut at", len, 0);
+		cr_assert_eq(dropped(&r), drops + 1, "cut at %u", len);
+		/* the same, and the IP header knows it */
+		frame_make(&r, f);
+		f[17] = (uint8_t)(len > 14 ? len - 14 : 0);
+		ip_sum(f + 14);
+		if (len != HDRS) /* an acknowledgment that says nothing new */
+			frame_judged(&r, f, FRAME, "IP length", f[17], 0);
+	}
+}
+
 /* ---- options ---- */
 
 Test(tcp_robust, each_option_in_each_length)
