@@ -521,6 +521,22 @@ static int connect_again(struct tcp_conn *t)
 	return err ? -err : -ECONNABORTED;
 }
 
+/* any address of ours, of one family */
+static bool first_addr(const struct stack *st, bool v6, struct ipaddr *ret_addr)
+{
+	uint32_t cursor = 0;
+	struct ipaddr a;
+	uint8_t plen;
+
+	while (stack_addr_next(st, &cursor, &a, &plen)) {
+		if (ipaddr_is_v4(a) != v6) {
+			*ret_addr = a;
+			return true;
+		}
+	}
+	return false;
+}
+
 static int connect_route(struct stack *st, struct tcp_conn *t, const struct endpoint *to)
 {
 	struct endpoint dst = *to;
@@ -531,17 +547,18 @@ static int connect_route(struct stack *st, struct tcp_conn *t, const struct endp
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(dst.addr))
 		return -ENETUNREACH;
 	if (ipaddr_is_any(dst.addr)) { /* means this host */
-		struct ipaddr loopback = ipaddr_v4(__builtin_bswap32(0x7f000001));
-		uint32_t cursor = 0;
-		uint8_t plen;
+		bool v6 = !ipaddr_is_v4(dst.addr) && !(t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr));
+		struct ipaddr loopback = v6 ? (struct ipaddr){ .b = { [15] = 1 } } : ipaddr_v4(__builtin_bswap32(0x7f000001));
 
 		if (t->flags & TF_BOUND_ADDR)
 			dst.addr = t->laddr;
 		else if (stack_addr_is_ours(st, loopback))
 			dst.addr = loopback;
-		else if (!stack_addr_next(st, &cursor, &dst.addr, &plen))
+		else if (!first_addr(st, v6, &dst.addr) && !(v6 && !t->opts.v6only && first_addr(st, false, &dst.addr)))
 			return -ENETUNREACH;
 	}
+	if (t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr) != ipaddr_is_v4(dst.addr))
+		return ipaddr_is_v4(t->laddr) ? -EAFNOSUPPORT : -EINVAL; /* as Linux: one end IPv4, the other not */
 	if (route_broadcast(st, &dst.addr))
 		return -ENETUNREACH;
 	if (!stack_has_route(st, dst.addr))

@@ -133,7 +133,7 @@ void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 	tw->ts_recent = t->ts_recent;
 	tw->ts_recent_ms = t->ts_recent_ms;
 	tw->flags = tw_flags(t, key.flags);
-	tw->tos = t->opts.tos;
+	tw->tos = tcp_tos_of(&t->opts, t->raddr);
 	tw->uid = t->opts.uid;
 	tw->lport = t->lport; /* last: repair takes it for filled in */
 	tcp_hash_remove(st, t);
