@@ -4,6 +4,7 @@
  *
  *	ask ADDRESS PORT CONNECTIONS MILLISECONDS QUESTION BYTES	sends QUESTION (\\r, \\n understood), waits for BYTES
  *	ask --echo PORT							answers each octet with itself, one thread
+ *	ask --hold PORT							listens, and never waits for anything: a host that stays
  *
  * Both are as plain as a program can be, so that what they cost is the sockets: one connection is asked with blocking calls,
  * more with level-triggered epoll. The asker prints `ops N us T p50_us A p99_us B` and ends with 1 if a connection ends early.
@@ -126,16 +127,23 @@ static void run(struct conn *c, int n, int ep, long long end)
 	}
 }
 
-static int echo(int port)
+static int listen_on(int port)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-	int l = socket(AF_INET, SOCK_STREAM, 0), fd;
-	static char buf[65536];
-	ssize_t n;
+	int l = socket(AF_INET, SOCK_STREAM, 0);
 
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	if (bind(l, (struct sockaddr *)&a, sizeof(a)) || listen(l, 16))
 		die("ask: listen");
+	return l;
+}
+
+static int echo(int port)
+{
+	int l = listen_on(port), fd;
+	static char buf[65536];
+	ssize_t n;
+
 	while ((fd = accept(l, NULL, NULL)) >= 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 		while ((n = recv(fd, buf, sizeof(buf), 0)) > 0)
@@ -156,8 +164,10 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "--echo"))
 		return echo(atoi(argv[2]));
+	if (argc == 3 && !strcmp(argv[1], "--hold") && listen_on(atoi(argv[2])) >= 0)
+		return pause();
 	if (argc != 7 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1 || (n = atoi(argv[3])) < 1) {
-		fprintf(stderr, "usage: ask ADDRESS PORT CONNECTIONS MILLISECONDS QUESTION BYTES | ask --echo PORT\n");
+		fprintf(stderr, "usage: ask ADDRESS PORT CONNECTIONS MILLISECONDS QUESTION BYTES | ask --echo PORT | ask --hold PORT\n");
 		return 2;
 	}
 	to.sin_port = htons((uint16_t)atoi(argv[2]));

@@ -52,6 +52,11 @@ def ask_tool():
     return os.path.join(Options.build, "bench", "ask")
 
 
+def hold(net):
+    """For a load that starts its own server: keeps the host there, and does not drive in the server's place."""
+    return Server(net, 7007, ask_tool(), "--hold", "7007")
+
+
 def echo(net):
     return Server(net, 7007, ask_tool(), "--echo", "7007")
 
@@ -157,8 +162,8 @@ CASES = {       # one CPU
     "close": Case("new connection per request, 64 at once", "connections/s", nginx(), wrk(64, *CLOSE), goal=1.0),
     "file10k": Case("file of 10 KiB by sendfile, 64 connections", "requests/s", nginx(), wrk(64, path="10k"), quick=False),
     "file1m": Case("file of 1 MiB by sendfile, 16 connections", "requests/s", nginx(), wrk(16, path="1m"), quick=False),
-    "sent": Case("bulk, one stream, sent by the server", "Gbit/s", nginx(), bulk("-R"), goal=0.6),
-    "received": Case("bulk, one stream, received by the server", "Gbit/s", nginx(), bulk(), goal=0.4),
+    "sent": Case("bulk, one stream, sent by the server", "Gbit/s", hold, bulk("-R"), goal=0.6),
+    "received": Case("bulk, one stream, received by the server", "Gbit/s", hold, bulk(), goal=0.4),
     "redis1": Case("redis GET, 50 connections", "requests/s", redis, redis_get(1, 60000), quick=False),
     "redis16": Case("redis GET, 50 connections, 16 in a pipeline", "requests/s", redis, redis_get(16, 400000), quick=False),
     "memcached": Case("memcached GET, 4 threads, 50 connections", "requests/s", memcached(4), memcached_get, quick=False),

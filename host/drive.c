@@ -453,11 +453,11 @@ static bool input_locked(struct thr *t, bool rx)
 	bool some = false;
 	int n;
 
-	t->now = io_now();
 	tx_reap(t);
 	for (;;) {
 		n = t->loop ? io_loop_rx(t->loop, frames, RX_BATCH, rx) : 0; /* may make system calls: not under the lock */
 		shard_lock(t);
+		t->now = io_now(); /* not before the lock: what came answers what others sent meanwhile */
 		for (int i = 0; i < n; i++)
 			stack_input(host->shard.stack, &frames[i], t->now);
 		if (n <= 0)
@@ -586,11 +586,13 @@ static bool queue_readable(void)
 
 /**
  * driver_fails() - the driver sleeps and frames wait: is it unable to take them?
+ * @still:	nobody at all has moved since the last look
  *
  * Stopped or gone: yes. Else it may only not have had the CPU yet; but one that has read nothing from one look to the next is
  * unable for a reason we cannot see (frozen, or a thread that ended without a word). Two may read for a while, nothing is lost by it.
+ * Where others move (a timer of theirs is enough) the machine may be busy: only the second look asks, and only for the former.
  */
-static bool driver_fails(struct keeper_look *look, uint64_t role)
+static bool driver_fails(struct keeper_look *look, uint64_t role, bool still)
 {
 	uint64_t looked_at = host->queue.looked_at;
 	bool again = look->unread_at == looked_at + 1;
@@ -599,21 +601,24 @@ static bool driver_fails(struct keeper_look *look, uint64_t role)
 	if (role_slot(role) == SLOT_KEEPER || !queue_readable())
 		return false;
 	look->unread_at = looked_at + 1;
-	return again || slot_life(role_slot(role)) != SLOT_RUNS;
+	return (again && still) || ((again || still) && slot_life(role_slot(role)) != SLOT_RUNS);
 }
 
-/* Nobody moved since the last look: is somebody needed? Under the lock. Return: true: the keeper shall drive */
-static bool keeper_stand_in(struct thr *t, struct keeper_look *look, uint64_t role)
+/*
+ * The role has not moved since the last look: is somebody needed? Under the lock. Return: true: the keeper shall drive
+ * @still:	nobody has moved. Who is OUT may be computing otherwise, or about to come back
+ */
+static bool keeper_stand_in(struct thr *t, struct keeper_look *look, uint64_t role, bool still)
 {
 	switch (role_state_of(role)) {
 	case ROLE_FREE:
 	case ROLE_OUT:
-		if (!host->queue.sleeper)
-			return true;
+		if (!still || !host->queue.sleeper)
+			return still;
 		sleeper_promote(t);
 		return false;
 	case ROLE_WAITING: /* asleep with frames in the queue: stopped, or gone and not yet noticed */
-		return driver_fails(look, role) &&
+		return driver_fails(look, role, still) &&
 		       atomic_compare_exchange_strong(&host->queue.role, &role, role_word(ROLE_FREE, 0, 0));
 	}
 	return false;
@@ -683,13 +688,13 @@ int drive_keeper(struct thr *t, int epoll_fd, struct epoll *set, bool block)
 		out = output_take(t, TX_BATCH);
 		if (role_state_of(role) != ROLE_WAITING)
 			role_take(t);
-	} else if (role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity)) {
-		if (host->queue.held || role_is_mine(t))
+	} else {
+		bool still = role_state_of(role) == ROLE_FREE || (role == look.role && host->queue.activity == look.activity);
+
+		if (role_is_mine(t) || (still && host->queue.held))
 			out = output_take(t, TX_BATCH);
-		if (!role_is_mine(t) && keeper_stand_in(t, &look, role))
+		if (!role_is_mine(t) && (still || role == look.role) && keeper_stand_in(t, &look, role, still))
 			role_take(t);
-	} else if (role_is_mine(t)) {
-		out = output_take(t, TX_BATCH);
 	}
 	owed_look(&look, t->now);
 	ready_passed_look(t, TICK_US);

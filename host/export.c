@@ -104,14 +104,11 @@ union fd_room {
 	char buf[CMSG_SPACE(sizeof(int))];
 };
 
-int export_send(int bell, uint64_t handle, int fd)
+ssize_t fd_send(int conn, const void *msg, size_t n, int fd)
 {
-	struct export_msg msg = { .handle = handle };
 	union fd_room room = { 0 };
-	struct iovec iov = { &msg, sizeof(msg) };
+	struct iovec iov = { (void *)(uintptr_t)msg, n };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct pollfd p = { .fd = bell, .events = POLLOUT };
-	ssize_t r;
 
 	if (fd >= 0) {
 		m.msg_control = &room;
@@ -121,25 +118,40 @@ int export_send(int bell, uint64_t handle, int fd)
 		room.align.cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(&room.align), &fd, sizeof(fd));
 	}
-	while ((r = sys_sendmsg(bell, &m, MSG_NOSIGNAL | MSG_DONTWAIT)) == -EAGAIN)
+	return sys_sendmsg(conn, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+ssize_t fd_recv(int conn, void *msg, size_t n, int *ret_fd)
+{
+	union fd_room room;
+	struct iovec iov = { msg, n };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &room, .msg_controllen = sizeof(room) };
+	ssize_t r = sys_recvmsg(conn, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = r < 0 ? NULL : CMSG_FIRSTHDR(&m);
+
+	*ret_fd = -1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	return r;
+}
+
+int export_send(int bell, const struct export_msg *msg, int fd)
+{
+	struct pollfd p = { .fd = bell, .events = POLLOUT };
+	ssize_t r;
+
+	while ((r = fd_send(bell, msg, sizeof(*msg), fd)) == -EAGAIN)
 		sys_poll(&p, 1, 10); /* the keeper's queue is short; POLLOUT of an unconnected receiver's is not exact */
 	return r < 0 ? (int)r : 0;
 }
 
 int export_recv(int bell, struct export_msg *ret, int *ret_fd)
 {
-	union fd_room room;
-	struct iovec iov = { ret, sizeof(*ret) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &room, .msg_controllen = sizeof(room) };
-	ssize_t n = sys_recvmsg(bell, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+	ssize_t n = fd_recv(bell, ret, sizeof(*ret), ret_fd);
 
-	*ret_fd = -1;
 	if (n < 0)
 		return (int)n;
 	if (n != (ssize_t)sizeof(*ret))
-		ret->handle = 0; /* a ring */
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+		*ret = (struct export_msg){ 0 }; /* a ring */
 	return 0;
 }

@@ -30,11 +30,15 @@ void exports_repair(void);
 
 /* ---- preload/ to keeper: through the bell, with the keeper's end where there is one ---- */
 struct export_msg {
-	uint64_t handle; /* of the row */
+	uint64_t handle;      /* of the row; 0: a socket is wanted (window.c) */
+	int32_t domain, type; /* of that socket */
 };
 /** export_send() - to the keeper, over @bell; @fd: the keeper's end, -1: a listener. 0, negative errno. No lock held. */
-int export_send(int bell, uint64_t handle, int fd);
-/** export_recv() - keeper: next message; -EAGAIN. *@ret_fd: -1 where there is none */
+int export_send(int bell, const struct export_msg *msg, int fd);
+/** export_recv() - keeper: next message; -EAGAIN. *@ret_fd: -1 where there is none. A ring is one with neither. */
 int export_recv(int bell, struct export_msg *ret, int *ret_fd);
+/** fd_send(), fd_recv() - one message with a descriptor, @fd or *@ret_fd -1: without. Octets or negative errno; never sleep */
+ssize_t fd_send(int conn, const void *msg, size_t n, int fd);
+ssize_t fd_recv(int conn, void *msg, size_t n, int *ret_fd);
 
 #endif

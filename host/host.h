@@ -40,6 +40,7 @@ struct queue {
 struct shard {
 	_Atomic uint32_t lock; /* lock.h */
 	_Atomic uint32_t stalled; /* holder is stopped: others get EAGAIN or go on waiting */
+	usec_t now;		  /* of the last holder: time does not go back under the lock (lock.c) */
 	struct stack *stack;
 	struct file *moving[2]; /* made, or given or losing a number under this hold of the lock: counted anew if the holder dies */
 };

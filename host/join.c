@@ -2,9 +2,9 @@
 /*
  * join.c - the process's side of joining
  *
- * A process asks the warden once, gets arena and queue, maps the one and keeps the other as a number. Three descriptors are
- * ours in its table (six where it is a passenger), as high as RLIMIT_NOFILE lets them be, with FD_CLOEXEC: queue, placeholder, link. Each is known by its
- * inode, and made again where the program closed it. The link is a stream to the keeper: its end says "this image is gone".
+ * A process asks the warden once, gets arena and queue, maps the one and keeps the other as a number. Four descriptors are ours
+ * in its table (six where it is a passenger), as high as RLIMIT_NOFILE lets them be, with FD_CLOEXEC: queue, placeholder, link,
+ * and the window to the host's network namespace (window.c). Each is known by its inode, and made again where the program closed it. The link is a stream to the keeper: its end says "this image is gone".
  *
  * Only raw system calls here (sys.h): we are inside a program whose socket calls we replace.
  */
@@ -17,6 +17,7 @@
 #include "slot.h"
 #include "sys.h"
 #include "thr.h"
+#include "window.h"
 
 #define OUR_FD_LOWEST	 1000
 #define REPLY_TIMEOUT_S	 10
@@ -30,6 +31,7 @@ static struct our_fd our_fds[HOST_FDS_MAX] = { { .fd = -1 }, { .fd = -1 }, { .fd
 #define our_queue	our_fds[HOST_FD_QUEUE]
 #define our_placeholder our_fds[HOST_FD_PLACEHOLDER]
 #define our_link	our_fds[HOST_FD_LINK]
+#define our_bell	our_fds[HOST_FD_BELL]
 static struct config *our_config; /* to ask again */
 
 /* ---- descriptors of ours ---- */
@@ -185,7 +187,7 @@ static int warden_connect(const struct config *cfg)
 	const struct timeval patience = { REPLY_TIMEOUT_S, 0 };
 	struct sockaddr_un sa;
 	socklen_t len = warden_address(cfg->host, "warden", &sa);
-	int fd = sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), rc;
+	int fd = host_socket(AF_UNIX, SOCK_SEQPACKET), rc;
 
 	if (fd < 0)
 		return fd;
@@ -402,7 +404,7 @@ static void link_make(void)
 	struct sockaddr_un sa;
 	socklen_t len = warden_address(host->name, "keeper", &sa);
 	uint32_t slot = slot_self();
-	int fd = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = host_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return; /* without it only exec is noticed late, at the next join or at the process's end */
@@ -429,7 +431,7 @@ static struct config *config_keep(const struct config *cfg)
 /* Asks for arena and queue, starting a warden where there is none */
 static int join_ask(const struct config *cfg, int ret_fds[2], int *ret_conn, char *ret_err, size_t err_bytes)
 {
-	struct warden_reply reply;
+	struct warden_reply reply = { 0 };
 	int rc;
 
 	for (int i = 0; i < RACE_TRIES; i++) {
@@ -450,7 +452,15 @@ static int join_ask(const struct config *cfg, int ret_fds[2], int *ret_conn, cha
 		fds_close(ret_fds);
 		return reply.status;
 	}
+	if (!rc && reply.client_pid && reply.client_pid != (uint32_t)sys_getpid())
+		slot_elsewhere();
 	return rc;
+}
+
+/* Wakes by datagram have names too. */
+static int wake_socket(void)
+{
+	return host_socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK);
 }
 
 static int map_failed(const struct config *cfg, int rc, char *ret_err, size_t err_bytes)
@@ -466,9 +476,11 @@ static int map_failed(const struct config *cfg, int rc, char *ret_err, size_t er
 /* The process has the mapping: a slot, a link, and what an image before us left */
 static int slot_take(const struct config *cfg, char *ret_err, size_t err_bytes)
 {
-	int rc = slot_register();
 	struct thr *t;
+	int rc;
 
+	window_open();
+	rc = slot_register();
 	if (rc < 0) {
 		if (rc == -ENOSPC)
 			snprintf(ret_err, err_bytes, "host=%s: %d processes use it already; start another with --host", cfg->host, SLOTS_MAX);
@@ -514,6 +526,7 @@ int host_join(const struct config *cfg, char *ret_err, size_t err_bytes)
 		map_failed(cfg, rc, ret_err, err_bytes);
 	} else {
 		our_config = config_keep(cfg);
+		io_wake_socket = wake_socket;
 		our_fd_set(&our_queue, fds[1]);
 		rc = slot_take(cfg, ret_err, err_bytes);
 		if (rc)
@@ -575,7 +588,7 @@ int host_placeholder_fd(void)
 
 int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len)
 {
-	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
+	int fd = host_socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK), r;
 
 	if (fd < 0)
 		return fd;
@@ -587,18 +600,39 @@ int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t 
 	return our_fd_set(&our_fds[which], fd);
 }
 
+/* Another one, where the program has closed ours. Outside the host's namespace it would be of no use. */
+static int bell_socket(void)
+{
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return fd;
+	if (!window_is_home(fd)) {
+		sys_close(fd);
+		return -ENETUNREACH;
+	}
+	return our_fd_set(&our_bell, fd);
+}
+
 int host_bell_fd(void)
 {
+	bool holds = our_fd_holds(&our_bell);
 	struct sockaddr_un sa;
-	struct our_fd *o = &our_fds[HOST_FD_BELL];
 	socklen_t len = sizeof(sa);
+	int fd, r;
 
 	/* its other end goes with the keeper */
-	if (our_fd_holds(o) && (passenger || !sys_call(SYS_getpeername, o->fd, &sa, &len)) && sys_send(o->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != -ECONNREFUSED)
-		return o->fd;
-	our_fd_close(o);
+	if (holds && (passenger || !sys_call(SYS_getpeername, our_bell.fd, &sa, &len)) &&
+	    sys_send(our_bell.fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) != -ECONNREFUSED)
+		return our_bell.fd;
+	if (passenger || !host)
+		return -ECONNREFUSED;
+	fd = holds ? our_bell.fd : bell_socket();
+	if (fd < 0)
+		return fd;
 	len = warden_address(host->name, "bell", &sa);
-	return host_fd_connect(HOST_FD_BELL, &sa, len);
+	r = sys_connect(fd, &sa, len);
+	return r ? r : fd;
 }
 
 void host_fork_child(void)

@@ -42,7 +42,7 @@ int host_fd_adopt(enum host_fd which, int fd);
 /** host_fd_connect() - a datagram socket of the library's own, connected to @sa. Number or negative errno */
 struct sockaddr_un;
 int host_fd_connect(enum host_fd which, const struct sockaddr_un *sa, socklen_t len);
-/** host_bell_fd() - connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
+/** host_bell_fd() - the process's window (window.c), connected to the keeper's bell. A child in another network namespace inherits it, and could not make it. */
 int host_bell_fd(void);
 /** host_fd_drop() - closed, if it is still what it was */
 void host_fd_drop(enum host_fd which);
@@ -54,7 +54,7 @@ void host_exec_failed(void);
 
 /* ---- starting and asking a warden ---- */
 
-#define WARDEN_PROTOCOL 1u
+#define WARDEN_PROTOCOL 2u
 enum warden_op { WARDEN_RUN = 1 /* stay while I live */, WARDEN_JOIN, WARDEN_LOOK, WARDEN_DOWN };
 
 struct warden_req {
@@ -66,6 +66,7 @@ struct warden_req {
 struct warden_reply {
 	int32_t status;		/* 0 or negative errno; then text says why */
 	uint32_t protocol, warden_pid, keeper_pid, owner_uid, dev_kind;
+	uint32_t client_pid;	/* who asks, as the warden knows it */
 	uint8_t token[16];
 	char ifname[16], addr[64], peer[64]; /* first address; the kernel's side of the TAP or empty */
 	char text[CONFIG_ERR_BYTES];

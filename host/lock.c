@@ -17,6 +17,10 @@
  * have left half-made (stack_repair(), ready_repair()). Stopped: as above where it may send the signal, else the shard is
  * marked stalled and the waiter goes on waiting.
  *
+ * Threads read the clock before they take the lock, and one may be put off the CPU in between, while others send and set timers
+ * at later times than its own. Under the lock time must not go back (a round trip would come out below zero), so whoever takes
+ * it begins no earlier than the last holder ended.
+ *
  * thr_depth is raised before the word is taken and lowered after it is released: signal handlers are put off in between.
  */
 #include <errno.h>
@@ -29,6 +33,7 @@
 
 #define LOCK_CONTENDED	0x80000000u
 #define LOCK_STOP_AFTER 0x40000000u
+#define LOCK_FLAGS	(LOCK_CONTENDED | LOCK_STOP_AFTER)
 #define LOCK_SLOT(w)	((w) & 0x3fffu)
 #define LOCK_SPINS	40 /* about 1 us */
 static const struct timespec lock_patience = { .tv_nsec = 50 * 1000 * 1000 };
@@ -47,6 +52,12 @@ static uint32_t lock_id(const struct thr *t)
 	return t->slot | ((uint32_t)t->waiter->tid & 0xffffu) << 14;
 }
 
+static void time_forward(struct thr *t)
+{
+	if (t->now < host->shard.now)
+		t->now = host->shard.now;
+}
+
 static void lock_repair(struct thr *t, uint32_t dead_slot)
 {
 	t->now = io_now();
@@ -55,6 +66,20 @@ static void lock_repair(struct thr *t, uint32_t dead_slot)
 	ready_repair();
 	files_repair(t);
 	waiters_wake_all(); /* at once: who repairs may be about to end, and will not leave by thr_leave() */
+}
+
+static bool is_held_by(uint32_t word, uint32_t seen)
+{
+	return (word & ~LOCK_FLAGS) == (seen & ~LOCK_FLAGS);
+}
+
+/* Whoever holds the lock by now is none of our business. */
+static void stop_after_clear(uint32_t seen)
+{
+	uint32_t w = host->shard.lock;
+
+	while (is_held_by(w, seen) && !atomic_compare_exchange_weak(&host->shard.lock, &w, w & ~LOCK_STOP_AFTER))
+		;
 }
 
 /* The holder sleeps stopped inside the lock: let it run until it leaves. */
@@ -70,14 +95,16 @@ static void lock_nudge(uint32_t seen)
 		if (!atomic_compare_exchange_strong(&host->shard.lock, &seen, seen | LOCK_STOP_AFTER))
 			return; /* it moved: not stopped after all */
 		if (slot_life(slot) != SLOT_STOPPED) { /* its user continued it just now, and wants no stop at the end */
-			atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+			stop_after_clear(seen);
 			return;
 		}
 	}
 	if (sys_call(SYS_kill, pid, SIGCONT) < 0) {
-		atomic_fetch_and(&host->shard.lock, ~LOCK_STOP_AFTER);
+		stop_after_clear(seen);
 		if (!atomic_exchange(&host->shard.stalled, 1)) /* the keeper may not: who may is asleep, since nobody drives */
 			waiters_wake_all();
+		if (!is_held_by(host->shard.lock, seen)) /* it has left, before it could see that it was waited for */
+			host->shard.stalled = 0;
 	}
 }
 
@@ -146,6 +173,7 @@ void shard_lock(struct thr *t)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!atomic_compare_exchange_strong(&host->shard.lock, &free, mine))
 		lock_slow(t, mine, false);
+	time_forward(t);
 	gate = atomic_load_explicit(&gate_owner, memory_order_relaxed);
 	if (__builtin_expect(gate != 0, 0) && gate != t->waiter->tid) { /* the process is ending: never to come back */
 		shard_unlock(t);
@@ -161,8 +189,10 @@ bool shard_trylock(struct thr *t)
 
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t)))
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, lock_id(t))) {
+		time_forward(t);
 		return true;
+	}
 	atomic_signal_fence(memory_order_seq_cst);
 	thr_depth--;
 	return false;
@@ -174,8 +204,10 @@ bool shard_lock_once(struct thr *t)
 
 	thr_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
-	if (atomic_compare_exchange_strong(&host->shard.lock, &free, mine) || lock_slow(t, mine, true))
+	if (atomic_compare_exchange_strong(&host->shard.lock, &free, mine) || lock_slow(t, mine, true)) {
+		time_forward(t);
 		return true;
+	}
 	atomic_signal_fence(memory_order_seq_cst);
 	thr_depth--;
 	return false;
@@ -193,17 +225,17 @@ void shard_unlock(struct thr *t)
 {
 	uint32_t was;
 
-	(void)t;
+	if (t->now > host->shard.now)
+		host->shard.now = t->now;
 	stack_touch_clear(host->shard.stack);
 	host->shard.moving[0] = host->shard.moving[1] = NULL;
 	was = atomic_exchange(&host->shard.lock, 0);
-	if (__builtin_expect(was & (LOCK_CONTENDED | LOCK_STOP_AFTER), 0)) {
+	if (__builtin_expect(was & LOCK_FLAGS, 0)) {
+		host->shard.stalled = 0;
 		if (was & LOCK_CONTENDED)
 			sys_futex_wake(&host->shard.lock, 1);
-		if (was & LOCK_STOP_AFTER) {
-			host->shard.stalled = 0;
+		if (was & LOCK_STOP_AFTER)
 			sys_call(SYS_kill, sys_getpid(), SIGSTOP);
-		}
 	}
 	thr_undefer();
 }

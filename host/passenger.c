@@ -24,6 +24,7 @@
  * A process with more threads inside the library than the one that asks is not taken aboard: their rings cannot be taken apart
  * from here. It, and one whose filter does not even allow the above, is served by a pump of the keeper (preload/export.c).
  */
+#include <alloca.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/un.h>
@@ -40,28 +41,31 @@ static struct {
 	int self_fd; /* connected to wake_fd */
 	int bell_fd; /* connected to the keeper's bell */
 	long poll_call;
-	bool futex;
-} own = { -1, -1, -1, SYS_ppoll, true };
+	bool futex, select;
+} own = { -1, -1, -1, SYS_ppoll, true, true };
 
 /* ---- calls that are allowed ---- */
 
 static int poll_by_select(struct pollfd *p, unsigned n, const struct timespec *ts, const sigset_t *mask)
 {
-	enum { WORDS = 64 };
-	uint64_t set[2][WORDS] = { { 0 } };
 	const struct { const sigset_t *mask; size_t bytes; } m = { mask, 8 };
 	int top = 0, r, ready = 0;
+	uint64_t *set[2];
+	size_t words;
 
+	for (unsigned i = 0; i < n; i++)
+		top = p[i].fd >= top ? p[i].fd + 1 : top;
+	words = (size_t)top / 64 + 1;
+	set[0] = alloca(2 * words * sizeof(uint64_t)); /* 256 KiB for a million; other memory might not be had */
+	set[1] = set[0] + words;
+	memset(set[0], 0, 2 * words * sizeof(uint64_t));
 	for (unsigned i = 0; i < n; i++) {
 		p[i].revents = 0;
 		if (p[i].fd < 0)
 			continue;
-		if (p[i].fd >= WORDS * 64)
-			return -EINVAL;
 		for (int k = 0; k < 2; k++)
 			if (p[i].events & (k ? POLLOUT : POLLIN))
 				set[k][p[i].fd / 64] |= 1ULL << (p[i].fd % 64);
-		top = p[i].fd >= top ? p[i].fd + 1 : top;
 	}
 	r = (int)sys_call(SYS_pselect6, top, set[0], set[1], 0, ts, &m);
 	for (unsigned i = 0; i < n && r > 0; i++) {
@@ -86,7 +90,7 @@ int passenger_poll(struct pollfd *p, unsigned n, usec_t timeout_us, const sigset
 		r = (int)sys_call(SYS_ppoll, p, n, limit, mask, 8);
 	else if (own.poll_call == SYS_poll)
 		r = (int)sys_call(SYS_poll, p, n, ms);
-	if (r == -EINVAL || own.poll_call == SYS_pselect6) /* poll() knows RLIMIT_NOFILE, select() does not */
+	if ((r == -EINVAL && own.select) || own.poll_call == SYS_pselect6) /* poll() knows RLIMIT_NOFILE, select() does not */
 		return poll_by_select(p, n, limit, mask);
 	return r;
 }
@@ -108,6 +112,7 @@ static bool calls_choose(passenger_may_fn *may)
 		own.poll_call = polls[i];
 		found = allowed(may, polls[i], polls[i] == SYS_pselect6 ? own.wake_fd + 1 : 0, 1, 0);
 	}
+	own.select = allowed(may, SYS_pselect6, own.wake_fd + 1, 1, 0);
 	own.futex = allowed(may, SYS_futex, (long)(uintptr_t)&host->shard.lock, FUTEX_WAKE, 1) &&
 		    allowed(may, SYS_futex, (long)(uintptr_t)&host->shard.lock, FUTEX_WAIT, 1);
 	/* a handler that is put off runs with another mask; who cannot return from a handler has none */
@@ -230,30 +235,25 @@ int passenger_begin(struct thr *t, passenger_may_fn *may)
 
 /* ---- sleeping ---- */
 
-enum { KFDS_ON_STACK = 63 };
-
 /* Return: IO_WAIT_* bits, negative errno */
 static int sleep_once(struct thr *t, uint32_t seen, struct drive_wait *w)
 {
-	struct pollfd p[KFDS_ON_STACK + 1] = { { .fd = own.wake_fd, .events = POLLIN } };
-	unsigned n = w->n_kfds < KFDS_ON_STACK ? w->n_kfds : KFDS_ON_STACK;
+	struct pollfd alone, *p = w->kfds ? w->kfds : &alone, *wake = p + w->n_kfds;
 	usec_t now = io_now();
 	char drop[8];
 	int r = 0;
 
-	memcpy(p + 1, w->kfds, n * sizeof(*p));
+	*wake = (struct pollfd){ .fd = own.wake_fd, .events = POLLIN };
 	if (waker_sleep_begin(t->waker, seen))
-		r = passenger_poll(p, n + 1, w->deadline == USEC_NEVER ? USEC_NEVER : w->deadline > now ? w->deadline - now : 0, w->mask);
+		r = passenger_poll(p, w->n_kfds + 1, w->deadline == USEC_NEVER ? USEC_NEVER : w->deadline > now ? w->deadline - now : 0, w->mask);
 	waker_sleep_end(t->waker);
 	if (r <= 0)
 		return r;
-	r = p[0].revents ? IO_WAIT_WAKE : 0;
-	while (p[0].revents && sys_read(own.wake_fd, drop, sizeof(drop)) >= 0)
+	r = wake->revents ? IO_WAIT_WAKE : 0;
+	while (wake->revents && sys_read(own.wake_fd, drop, sizeof(drop)) >= 0)
 		;
-	for (unsigned i = 0; i < n; i++) {
-		w->kfds[i].revents = p[i + 1].revents;
-		r |= p[i + 1].revents ? IO_WAIT_KFD : 0;
-	}
+	for (; p < wake; p++)
+		r |= p->revents ? IO_WAIT_KFD : 0;
 	return r;
 }
 

@@ -28,6 +28,7 @@
 #include "join.h"
 #include "pumps.h"
 #include "ready.h"
+#include "window.h"
 #include "sys.h"
 
 enum { PIECE_BYTES = 65536, CELLS_PER_PIECE = 16, PIECES_PER_TURN = 8, LATER_US = 100000 };
@@ -273,7 +274,10 @@ static ssize_t move_out(struct pumps *ps, struct pump *p)
 
 	ps->t->now = io_now();
 	shard_lock(ps->t);
-	r = tcp_send_begin(host->shard.stack, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
+	if (p->row->claimed && tcp_error_pending(f->tcb))
+		r = -EPIPE; /* it is told once: to the process that has the connection again */
+	else
+		r = tcp_send_begin(host->shard.stack, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
 	if (r == -EBUSY) {
 		f->send_busy |= FILE_BUSY_WANTED;
 		r = -EAGAIN;
@@ -545,8 +549,13 @@ void pumps_bell(struct pumps *ps, int bell)
 	while (!export_recv(bell, &msg, &fd)) {
 		struct export *row;
 
+		if (!msg.handle) { /* a ring, or a socket is wanted */
+			if (fd >= 0)
+				window_serve(fd, msg.domain, msg.type);
+			continue;
+		}
 		shard_lock(ps->t);
-		row = msg.handle ? slab_get(&host->exports, msg.handle) : NULL;
+		row = slab_get(&host->exports, msg.handle);
 		if (row && (row->taken || !is_its_end(row, fd)))
 			row = NULL;
 		if (row)

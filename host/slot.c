@@ -13,6 +13,8 @@
  *	  numbers go, EXECED. A new image that joins claims a slot of its own, finds the old one by pid and start time, moves
  *	  the table over (ADOPTED) and leaves the old slot DEAD: threads, role and lock of the old image are then those of a
  *	  process that died, which every other part knows how to treat. Either may come first; the state is changed by CAS.
+ * pid    is a number of the helpers' namespace. A process of another one (a container; vsftpd's children) asks the keeper for its
+ *	  own, and judges nobody's life but by the state.
  * death  The keeper's pidfd; slot_drop() gives back the driver role first, so that traffic flows, then references, 64 at a time.
  */
 #include <stdlib.h>
@@ -24,6 +26,7 @@
 #include "ready.h"
 #include "slot.h"
 #include "sys.h"
+#include "window.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -44,6 +47,21 @@ uint32_t slot_self(void)
 bool slot_is_vfork_child(void)
 {
 	return slot_self() && !passenger && slot_self_page->pid != sys_getpid();
+}
+
+static bool elsewhere;
+
+void slot_elsewhere(void)
+{
+	elsewhere = true;
+}
+
+/* As the helpers know us. A keeper that is just being replaced cannot say; then our own number is no worse than none. */
+static int32_t self_pid(void)
+{
+	int32_t pid = elsewhere ? window_pid() : 0;
+
+	return pid > 0 ? pid : sys_getpid();
 }
 
 static int self_page_make(void)
@@ -151,6 +169,8 @@ enum slot_life slot_life(uint32_t slot)
 
 	if (!slot || pid <= 0 || state == SLOT_FREE || state == SLOT_DEAD)
 		return SLOT_GONE;
+	if (elsewhere)
+		return SLOT_RUNS;
 	rc = proc_stat_read(pid, &st);
 	if (rc) /* no /proc (chroot), or no such process */
 		return sys_kill(pid, 0) == -ESRCH ? SLOT_GONE : SLOT_RUNS;
@@ -280,7 +300,7 @@ int slot_register(void)
 
 	if (rc)
 		return rc;
-	i = slot_claim(sys_getpid());
+	i = slot_claim(self_pid());
 	return i ? register_at(i) : -ENOSPC;
 }
 
@@ -378,7 +398,7 @@ void slot_fork_parent(uint32_t child, pid_t pid)
 	if (pid < 0) {
 		atomic_store(&s->state, SLOT_DEAD);
 		slot_changed();
-	} else if (atomic_compare_exchange_strong(&s->pid, &mine, pid)) {
+	} else if (!elsewhere && atomic_compare_exchange_strong(&s->pid, &mine, pid)) {
 		slot_changed(); /* the child has not run yet; should it never, its pidfd tells */
 	}
 }
@@ -388,9 +408,11 @@ void slot_fork_child(uint32_t child)
 	struct slot *s = &host->slot[child];
 	uint32_t forking = SLOT_FORKING;
 
+	if (!sys_call(SYS_getppid)) /* our parent is in no namespace of ours */
+		elsewhere = true;
 	if (!child || self_page_make())
 		return;
-	atomic_store(&s->pid, sys_getpid());
+	atomic_store(&s->pid, self_pid());
 	slot_describe(s);
 	if (!atomic_compare_exchange_strong(&s->state, &forking, SLOT_LIVE))
 		return; /* dropped meanwhile: our parent died and we did not run for a second */
@@ -432,7 +454,7 @@ void slot_exec_drop(struct thr *t, uint32_t slot)
 static uint32_t old_image_take(void)
 {
 	uint32_t top = atomic_load(&host->slot_top), self = slot_self();
-	int32_t pid = slot_self_page->pid;
+	int32_t pid = atomic_load(&host->slot[self].pid);
 	uint64_t start = atomic_load(&host->slot[self].start_time);
 	const struct timespec patience = { 1, 0 };
 
@@ -504,7 +526,7 @@ static bool slot_unburied(uint32_t i)
 
 	if (i == slot_self() || pid <= 0 || state == SLOT_FREE)
 		return false;
-	return state == SLOT_DEAD || sys_kill(pid, 0) == -ESRCH;
+	return state == SLOT_DEAD || (!elsewhere && sys_kill(pid, 0) == -ESRCH);
 }
 
 bool slots_bury(void)

@@ -13,6 +13,8 @@
 uint32_t slot_self(void);
 /** slot_is_vfork_child() - getpid() differs from the slot's: we run in our parent's memory and must change nothing (160 ns) */
 bool slot_is_vfork_child(void);
+/** slot_elsewhere() - this process's number is another one to the helpers: it is in another pid namespace, as its children will be */
+void slot_elsewhere(void);
 int slot_register(void);	/* this process takes a slot of its own; index, -ENOSPC, or -ENOMEM where the page cannot be had */
 int slot_register_keeper(void);	/* same, at SLOT_KEEPER, which must be free */
 void slot_unregister(void);	/* gives the slot back; its table is empty, its threads have left */
@@ -26,7 +28,7 @@ void slot_changed(void);
 /* fork: prepare in the parent (no shard lock), then one of the others */
 int slot_fork_prepare(uint32_t *ret_child);	/* copies the table, references go up; 0 with *ret_child 0: nothing to share */
 void slot_fork_parent(uint32_t child, pid_t pid); /* pid < 0: fork failed, undo */
-void slot_fork_child(uint32_t child);
+void slot_fork_child(uint32_t child);	/* in every child; 0: nothing was shared */
 
 /* exec: prepare right before, with the gate closed; failed when execve came back */
 void slot_exec_prepare(void);

@@ -28,7 +28,7 @@ struct thr {
 	struct io_waker *waker;	/* the waiter's; the keeper's is host->keeper.waker */
 	uint32_t waiter_index, slot;
 	struct io_loop *loop;	/* NULL until it first has to send or wait */
-	usec_t now;		/* read at entry, and after each sleep */
+	usec_t now;		/* read at entry, and after each sleep; under the shard lock no earlier than another holder's before */
 	struct waiter *wakes[THR_WAKES_MAX]; /* to be woken after unlocking */
 	uint32_t n_wakes, wake_batch;
 	struct thr_sigio sigios[THR_SIGIOS_MAX]; /* to be sent after unlocking */
@@ -99,7 +99,7 @@ void gate_open(void);
 struct drive_wait {
 	usec_t deadline;	/* CLOCK_MONOTONIC, USEC_NEVER */
 	const sigset_t *mask;
-	struct pollfd *kfds;
+	struct pollfd *kfds;	/* n_kfds of them, with room for one more, which a passenger takes; NULL: none */
 	unsigned n_kfds;
 	uint64_t kfds_key;	/* as in struct io_wait: not 0, polls may be left armed for the next wait with this key */
 };

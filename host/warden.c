@@ -122,8 +122,12 @@ static void reply_send(const struct warden *w, int fd, int status, const char *t
 	struct iovec iov = { &r, sizeof(r) };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	const int fds[2] = { w->memfd, w->queue_fd };
+	struct ucred cr = { 0 };
+	socklen_t len = sizeof(cr);
 
 	reply_fill(w, &r, status, text);
+	sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cr, &len);
+	r.client_pid = (uint32_t)cr.pid;
 	if (n_fds) {
 		struct cmsghdr *c = &ctl.align;
 

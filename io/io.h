@@ -46,6 +46,8 @@ struct io_waker {
 void io_wake(struct io_waker *w);
 /** io_wake_hook - process-local: called in place of the system call, by a process that may not make it (host/passenger.c) */
 extern void (*io_wake_hook)(struct io_waker *w);
+/** io_wake_socket - process-local: makes a datagram socket that wakes or is woken by name (host/window.c); NULL: nothing special */
+extern int (*io_wake_socket)(void);
 
 /* ---- the loop ---- */
 struct io_loop;

@@ -25,8 +25,8 @@
  * FUTEX_WAIT may still be queued on it: the kernel takes the ring of a thread that ended apart some time later, by a worker.
  * So FUTEX_WAKE wakes all that are queued: one alone could be that one.
  *
- * An abstract socket name belongs to a network namespace: at the levels below full, processes that wake one another must
- * be in the same one.
+ * An abstract socket name belongs to a network namespace, so at the levels below full the sockets of all processes that wake
+ * one another must be of the same one, whichever they are in (io_wake_socket).
  */
 #include "waker.h"
 #include <limits.h>
@@ -37,11 +37,12 @@
 #include "sys.h"
 
 void (*io_wake_hook)(struct io_waker *w);
+int (*io_wake_socket)(void);
 static int wake_sender = -1; /* socket for datagrams of this process, made once, on need */
 
 static int waker_socket(void)
 {
-	int fd = (int)SYS3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), high;
+	int fd = io_wake_socket ? io_wake_socket() : (int)SYS3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), high;
 
 	if (fd < 0)
 		return fd;

@@ -260,6 +260,25 @@ static int wait_kernel(struct ep_wait *w)
 	return n < 0 && n != -EINTR ? n : 0;
 }
 
+/*
+ * What is taken is gone, for edge-triggered members, and nobody would learn of it where it cannot be written: so an array that
+ * was not this thread's last is tried first. False: events wait, and there is nowhere to write them.
+ */
+static bool take_private(struct ep_wait *w, int max)
+{
+	static _Thread_local const struct epoll_event *last;
+	struct epoll *ep = w->op.f->ep;
+	struct epoll_event e;
+
+	if (unlikely(w->user != last) && ep->n_ready) {
+		if (user_copy(&e, w->user, sizeof(e)) || user_copy(w->user, &e, sizeof(e)))
+			return !epoll_has_ready(ep);
+		last = w->user;
+	}
+	w->n_private = epoll_collect(w->op.t, ep, w->buf, max < w->room ? max : w->room);
+	return true;
+}
+
 /* One look at both sides; lock held at entry and return. */
 static int wait_look(struct ep_wait *w)
 {
@@ -274,13 +293,13 @@ static int wait_look(struct ep_wait *w)
 		if (r)
 			return r;
 	}
-	if (w->n_kernel < w->max)
-		w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max - w->n_kernel < w->room ? w->max - w->n_kernel : w->room);
+	if (w->n_kernel < w->max && !take_private(w, w->max - w->n_kernel))
+		return -EFAULT;
 	if (due && !kernel_first && w->n_private < w->max) {
 		r = wait_kernel(w);
 		/* The lock was off: what became ready meanwhile woke nobody, since this thread is about to sleep and not asleep. */
-		if (!r && !w->n_private && !w->n_kernel)
-			w->n_private = epoll_collect(w->op.t, ep, w->buf, w->max < w->room ? w->max : w->room);
+		if (!r && !w->n_private && !w->n_kernel && !take_private(w, w->max))
+			r = -EFAULT;
 		return r;
 	}
 	return 0;
@@ -371,8 +390,8 @@ static void sleep_undo(void *arg)
 /* Lock held at entry and return. Return: > 0 look again, 0 time is up, -EINTR, -EBADF: the instance is gone */
 static int wait_sleep(struct ep_wait *w)
 {
-	struct pollfd kfd = { .fd = w->epfd, .events = POLLIN };
-	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = &kfd, .kfds_key = file_handle(w->op.f) };
+	struct pollfd kfds[2] = { { .fd = w->epfd, .events = POLLIN } };
+	struct drive_wait dw = { .deadline = w->op.deadline, .mask = w->mask, .kfds = kfds, .kfds_key = file_handle(w->op.f) };
 	struct ep_sleep s = { w->op.t, w->op.f };
 	uint64_t handle = file_handle(w->op.f);
 	uint32_t seen;
@@ -511,9 +530,9 @@ static int call_any(const struct wait_call *c)
 		return call_kernel(c);
 	begun = c->ts || c->ms > 0 ? io_now() : 0;
 	r = call_kernel(c);
-	if (likely(!rouse_end(c->epfd)) || r < 0)
+	if (likely(!rouse_end(c->epfd)) || (r < 0 && r != -EFAULT)) /* nowhere to write to: it may have been the marker */
 		return r;
-	r = rouse_filter(c->evs, r);
+	r = r < 0 ? 0 : rouse_filter(c->evs, r);
 	return r ? r : call_private(c, begun ? io_now() - begun : 0);
 }
 

@@ -5,7 +5,8 @@
  * The new image must find us again: LD_PRELOAD and OWNSTACK_* are put into its environment where the caller's lacks them
  * (other preloaded libraries keep their places). The process keeps its slot, marked SLOT_EXEC_PENDING; when the kernel closes
  * the FD_CLOEXEC link to the keeper, the exec is done and the numbers with FD_CLOEXEC are dropped. If others are left open the
- * environment also says OWNSTACK_INHERIT=pid, and the new image joins at load instead of at its first socket.
+ * environment also says OWNSTACK_INHERIT=pid, and the new image joins at load instead of at its first socket. In another network
+ * namespace than the host's it would not find it: there the variable says pid@number, the number of our window (host/window.c).
  *
  * A program that cannot have us in it gets ends of socket pairs (export.c), and OWNSTACK_INHERIT=any: whoever of ours comes below
  * it looks for such ends at load. Whether a program can be ours shows in its file, or in that of the interpreter that its first
@@ -24,6 +25,7 @@
 #include <unistd.h>
 #include "../host/join.h"
 #include "../host/sys.h"
+#include "../host/window.h"
 #include "own_env.h"
 #include "pump_priv.h"
 #include "preload_priv.h"
@@ -230,22 +232,25 @@ static int open_on_path(const char *file)
 
 /* ---- the slot ---- */
 
+enum { DECIMAL_BYTES = 12 };
+
 struct exec_try {
 	uint32_t slot; /* 0: nothing of ours is at stake */
-	char inherit[sizeof(OWN_ENV_INHERIT) + 12];
+	char inherit[sizeof(OWN_ENV_INHERIT) + 2 * DECIMAL_BYTES];
 	char *ret_inherit; /* NULL: no private number survives */
 	struct export_try export;
 };
 
-static void put_decimal(char *to, unsigned int n)
+/* Return: end of the number */
+static char *put_decimal(char *to, unsigned int n)
 {
-	char digits[12], *d = digits + sizeof(digits);
+	char digits[DECIMAL_BYTES], *d = digits + sizeof(digits);
 
 	*--d = '\0';
 	do
 		*--d = (char)('0' + n % 10);
 	while (n /= 10);
-	strcpy(to, d);
+	return stpcpy(to, d);
 }
 
 static bool any_survives(uint32_t slot)
@@ -259,6 +264,24 @@ static bool any_survives(uint32_t slot)
 	return false;
 }
 
+/* What the new image must know to have our sockets */
+static void inherit_say(struct exec_try *x)
+{
+	char *end = stpcpy(x->inherit, OWN_ENV_INHERIT);
+	int window;
+
+	if (x->export.n)
+		end = stpcpy(end, OWN_ENV_ANY);
+	else
+		end = put_decimal(end, (unsigned int)getpid());
+	window = window_pass();
+	if (window >= 0) {
+		*end++ = OWN_ENV_WINDOW;
+		put_decimal(end, (unsigned int)window);
+	}
+	x->ret_inherit = x->inherit;
+}
+
 /* @open_program gives a descriptor of the program, of @dir and @name; it is only asked where sockets survive */
 static void exec_begin(struct exec_try *x, int (*open_program)(int dir, const char *name), int dir, const char *name)
 {
@@ -269,10 +292,7 @@ static void exec_begin(struct exec_try *x, int (*open_program)(int dir, const ch
 	if (any_survives(x->slot)) {
 		if (!fd_can_be_ours(open_program(dir, name)))
 			export_begin(&x->export, false);
-		strcpy(x->inherit, x->export.n ? OWN_ENV_INHERIT OWN_ENV_ANY : OWN_ENV_INHERIT);
-		if (!x->export.n)
-			put_decimal(x->inherit + sizeof(OWN_ENV_INHERIT) - 1, (unsigned int)getpid());
-		x->ret_inherit = x->inherit;
+		inherit_say(x);
 	}
 	gate_close();
 	host_exec_prepare();
@@ -284,6 +304,7 @@ static void exec_failed(struct exec_try *x)
 		return;
 	host_exec_failed();
 	export_undo(&x->export);
+	window_keep();
 	gate_open();
 }
 

@@ -31,6 +31,7 @@
 #include "../host/export.h"
 #include "../host/join.h"
 #include "../host/sys.h"
+#include "../host/window.h"
 #include "own_env.h"
 #include "pump_priv.h"
 
@@ -55,7 +56,7 @@ static int row_make(struct file *f, int kind, uint64_t ino, int fd, uint16_t por
 {
 	struct thr *t = thr_enter();
 	struct export *row;
-	uint64_t handle = 0;
+	struct export_msg msg = { 0 };
 	struct stat st = { 0 };
 	int r;
 
@@ -65,17 +66,17 @@ static int row_make(struct file *f, int kind, uint64_t ino, int fd, uint16_t por
 	row = export_new(f, (enum export_kind)kind, ino, st.st_ino);
 	if (row) {
 		row->port = port;
-		handle = slab_handle(&host->exports, row);
+		msg.handle = slab_handle(&host->exports, row);
 	}
 	shard_unlock(t);
 	if (!row)
 		return -ENOMEM;
 	r = host_bell_fd();
 	if (r >= 0)
-		r = export_send(r, handle, fd);
+		r = export_send(r, &msg, fd);
 	if (r < 0) {
 		shard_lock(t);
-		row = slab_get(&host->exports, handle);
+		row = slab_get(&host->exports, msg.handle);
 		if (row)
 			export_free(t, row);
 		thr_leave(t);
@@ -123,10 +124,10 @@ static int listener_socket(int fd, const struct file *f, uint16_t *ret_port)
 
 	tcp_local(f->tcb, &ep);
 	*ret_port = htons(ep.port);
-	if (f->kernel_listens) {
+	if (f->kernel_listens && window_is_home(fd)) {
 		r = sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	} else {
-		r = sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+		r = host_socket(AF_INET, SOCK_STREAM);
 		if (r >= 0 && !(*ret_port = loopback_listener(r, *ret_port))) {
 			sys_close(r);
 			return -EADDRINUSE;

@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/join.h"
-#include "preload_priv.h"
+#include "fd_priv.h"
 
 /* Numbers that are ours to change in the table; false in a vfork child. */
 static bool fd_is_ours(int fd)
@@ -533,6 +533,8 @@ static int ioctl_private(int fd, unsigned long request, void *arg)
 		goto done;
 	if (r >= 0) {
 		r = (int)kernel_result(libc_next.ioctl(fd, request, arg));
+		if (r == -ENOTTY && f->kind == FILE_TCP)
+			r = ioctl_as_tcp(f, request, arg);
 		if (r == 0 && (request == FIOCLEX || request == FIONCLEX))
 			fdtab_cloexec(fd, request == FIOCLEX);
 	}
@@ -609,6 +611,15 @@ MAKER(__open64_2, (const char *path, int flags), (path, flags))
 MAKER(__openat_2, (int dir, const char *path, int flags), (dir, path, flags))
 MAKER(__openat64_2, (int dir, const char *path, int flags), (dir, path, flags))
 MAKER(creat, (const char *path, mode_t mode), (path, mode))
+MAKER(mkstemp, (char *path), (path))
+MAKER(mkostemp, (char *path, int flags), (path, flags))
+MAKER(mkstemps, (char *path, int suffix), (path, suffix))
+MAKER(mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))
+MAKER(shm_open, (const char *name, int flags, mode_t mode), (name, flags, mode))
+MAKER(posix_openpt, (int flags), (flags))
+MAKER(getpt, (void), ())
+MAKER(fanotify_init, (unsigned int flags, unsigned int event_flags), (flags, event_flags))
+MAKER(pidfd_open, (pid_t pid, unsigned int flags), (pid, flags))
 MAKER(eventfd, (unsigned int count, int flags), (count, flags))
 MAKER(timerfd_create, (int clock, int flags), (clock, flags))
 MAKER(signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags))
@@ -619,6 +630,27 @@ MAKER(memfd_create, (const char *name, unsigned int flags), (name, flags))
 EXPORT(FILE *, fopen, (const char *path, const char *mode))
 {
 	return forget_file(libc_next.fopen(path, mode));
+}
+
+EXPORT(FILE *, tmpfile, (void))
+{
+	return forget_file(libc_next.tmpfile());
+}
+
+EXPORT(DIR *, opendir, (const char *path))
+{
+	DIR *dir = libc_next.opendir(path);
+
+	if (dir)
+		fd_forget(dirfd(dir));
+	return dir;
+}
+
+EXPORT(int, openpty, (int *master, int *terminal, char *name, const struct termios *t, const struct winsize *w))
+{
+	int r = libc_next.openpty(master, terminal, name, t, w);
+
+	return r ? r : forget_two(r, (int[]){ *master, *terminal });
 }
 
 EXPORT(int, pipe, (int *fds))

@@ -35,8 +35,7 @@ void fork_child(uint32_t slot)
 	join_fork_child();
 	stdio_fork_child();
 	spawn_fork_child();
-	if (slot)
-		slot_fork_child(slot);
+	slot_fork_child(slot);
 	host_fork_child(); /* always: a copy of the parent's link would hide the parent's exec from the keeper */
 }
 

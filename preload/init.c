@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "../host/config.h"
 #include "../host/join.h"
+#include "../host/window.h"
 #include "own_env.h"
 #include "preload_priv.h"
 #include "pump_priv.h"
@@ -65,9 +66,12 @@ enum inherit { INHERIT_NOTHING, INHERIT_TABLE, INHERIT_ENDS /* of socket pairs, 
 static enum inherit env_inherit(void)
 {
 	const char *pid = getenv("OWNSTACK_INHERIT");
-	enum inherit what = !pid ? INHERIT_NOTHING : !strcmp(pid, OWN_ENV_ANY) ? INHERIT_ENDS :
+	enum inherit what = !pid ? INHERIT_NOTHING : !strncmp(pid, OWN_ENV_ANY, strlen(OWN_ENV_ANY)) ? INHERIT_ENDS :
 			    atol(pid) == (long)getpid() ? INHERIT_TABLE : INHERIT_NOTHING;
+	const char *window = pid ? strchr(pid, OWN_ENV_WINDOW) : NULL;
 
+	if (what && window)
+		window_take(atoi(window + 1));
 	if (pid)
 		unsetenv("OWNSTACK_INHERIT");
 	return what;

@@ -9,11 +9,13 @@
 #ifndef OWNSTACK_PRELOAD_NEXT_H
 #define OWNSTACK_PRELOAD_NEXT_H
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -22,6 +24,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
+
+struct sockaddr_in;
+struct stat;
+struct statx;
+struct termios;
+struct winsize;
 
 struct libc_next {
 #define CALL(route, result, name, params, args) result(*name) params;
@@ -57,6 +65,6 @@ void next_resolve(void);
  */
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
-	result own_##name params
+	__attribute__((used)) result own_##name params
 
 #endif

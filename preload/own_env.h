@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #define OWN_ENV_INHERIT "OWNSTACK_INHERIT=" /* pid of a process that exec'ed with private sockets open, or: */
+#define OWN_ENV_WINDOW	'@'		    /* before a number, see host/window.c */
 #define OWN_ENV_ANY	"any"		    /* whoever comes below: the sockets were exported (export.c) */
 
 struct own_env {

@@ -20,15 +20,20 @@
 #include "../host/passenger.h"
 #include "poll_priv.h"
 
-#define SET_ON_STACK 64
+#define SET_ON_STACK_MAX 16384 /* 256 KiB */
 
 /* ---- the set ---- */
 
+bool poll_set_on_stack(nfds_t n)
+{
+	return n <= POLL_SET_SMALL || (passenger && n <= SET_ON_STACK_MAX);
+}
+
 bool poll_set_init(struct poll_set *s, struct pollfd *stack, nfds_t n)
 {
-	*s = (struct poll_set){ .n = n, .fds = stack, .kernel = stack + SET_ON_STACK };
-	if (n > SET_ON_STACK) {
-		s->heap = malloc(2 * n * sizeof(*s->heap));
+	*s = (struct poll_set){ .n = n, .fds = stack, .kernel = stack + (n > POLL_SET_SMALL ? n : POLL_SET_SMALL) };
+	if (n > POLL_SET_SMALL && !poll_set_on_stack(n)) {
+		s->heap = malloc((2 * n + 1) * sizeof(*s->heap));
 		if (!s->heap)
 			return false;
 		s->fds = s->heap;
@@ -220,16 +225,16 @@ static int revents_to_user(const struct poll_set *s, struct pollfd *user)
 #define POLL_IS_KERNELS INT_MIN
 static int poll_any(struct pollfd *user, nfds_t n, usec_t timeout_us, const sigset_t *mask)
 {
-	struct pollfd stack[2 * SET_ON_STACK];
+	struct pollfd stack[POLL_SET_STACK];
 	struct poll_set s;
 	struct rlimit lim;
 	int r;
 
 	if (user_mask_bad(mask))
 		return -EFAULT;
-	if (n > SET_ON_STACK && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
+	if (n > POLL_SET_SMALL && !passenger && libc_next.getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur)
 		return -EINVAL;
-	if (!poll_set_init(&s, stack, n))
+	if (!poll_set_init(&s, POLL_SET_ROOM(stack, n), n))
 		return -ENOMEM;
 	s.timeout_us = timeout_us;
 	s.mask = mask;

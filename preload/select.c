@@ -123,11 +123,11 @@ static int sets_answer(struct sets *s, const struct poll_set *p)
 
 static int select_wait(struct sets *s, nfds_t n, usec_t timeout_us, const sigset_t *mask)
 {
-	struct pollfd stack[2 * 64];
+	struct pollfd stack[POLL_SET_STACK];
 	struct poll_set p;
 	int r;
 
-	if (!poll_set_init(&p, stack, n))
+	if (!poll_set_init(&p, POLL_SET_ROOM(stack, n), n))
 		return -ENOMEM;
 	p.is_select = true;
 	p.timeout_us = timeout_us;

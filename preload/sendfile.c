@@ -9,6 +9,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "pump_priv.h"
@@ -89,29 +90,43 @@ static ssize_t file_send(struct op *op, int in_fd, off_t *pos, size_t n)
 	return (ssize_t)done;
 }
 
+/* The kernel splices to no O_APPEND, and looks at the flag alone. */
+static bool appends(int fd)
+{
+	return own_fcntl(fd, F_GETFL) & O_APPEND;
+}
+
+/* @pos: where to read, -1: at the file's own position */
+static ssize_t sendfile_at(int out_fd, int in_fd, off_t *pos, size_t n)
+{
+	bool at_pos = *pos >= 0;
+	struct op op;
+	ssize_t r;
+
+	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(at_pos ? SYS_preadv2 : SYS_readv))
+		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
+	if (lseek(in_fd, 0, SEEK_CUR) < 0)
+		return errno == EBADF ? -EBADF : at_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
+	if (appends(out_fd))
+		return -EINVAL;
+	if (n > MOVE_MAX_BYTES)
+		n = MOVE_MAX_BYTES;
+	if (!op_begin(&op, out_fd))
+		return kernel_result(libc_next.sendfile(out_fd, in_fd, at_pos ? pos : NULL, n));
+	r = file_send(&op, in_fd, pos, n);
+	return xfer_send_end(&op, 0, r, 0);
+}
+
+/* The position is written back whatever came of it. */
 static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 {
-	struct op op;
 	off_t pos = -1;
 	ssize_t r;
 
 	if (user_pos && user_copy(&pos, user_pos, sizeof(pos)))
 		return -EFAULT;
-	if (user_pos && pos < 0)
-		return -EINVAL;
-	if (fdtab_lookup(in_fd) || !SANDBOX_MAY(SYS_lseek) || !SANDBOX_MAY(user_pos ? SYS_preadv2 : SYS_readv))
-		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
-	if (lseek(in_fd, 0, SEEK_CUR) < 0)
-		return errno == EBADF ? -EBADF : user_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
-	if (n > MOVE_MAX_BYTES)
-		n = MOVE_MAX_BYTES;
-	if (!op_begin(&op, out_fd))
-		return kernel_result(libc_next.sendfile(out_fd, in_fd, user_pos, n));
-	r = file_send(&op, in_fd, &pos, n);
-	r = xfer_send_end(&op, 0, r, 0);
-	if (r > 0 && user_pos && user_copy(user_pos, &pos, sizeof(pos)))
-		return -EFAULT;
-	return r;
+	r = user_pos && pos < 0 ? -EINVAL : sendfile_at(out_fd, in_fd, &pos, n);
+	return user_pos && user_copy(user_pos, &pos, sizeof(pos)) ? -EFAULT : r;
 }
 
 EXPORT(ssize_t, sendfile, (int out_fd, int in_fd, off_t *off, size_t n))
@@ -144,6 +159,10 @@ static int pipe_wait(int fd, short events, bool nonblock)
 	for (;;) {
 		int r = (int)kernel_result(libc_next.poll(&p, 1, nonblock ? 0 : -1));
 
+		if (r > 0 && events == POLLOUT && p.revents & POLLERR) { /* nobody reads it: told before the socket is looked at */
+			raise(SIGPIPE);
+			return -EPIPE;
+		}
 		if (r > 0)
 			return 0;
 		if (r == 0)
@@ -259,7 +278,7 @@ static ssize_t splice_any(int in_fd, const off_t *in_off, int out_fd, const off_
 		return -EINVAL;
 	if (out ? in_off != NULL : out_off != NULL)
 		return -ESPIPE;
-	if (out ? out_off != NULL : in_off != NULL)
+	if (out ? out_off != NULL || appends(out_fd) : in_off != NULL)
 		return -EINVAL;
 	return splice_private(pipe, out ? out_fd : in_fd, n, out, flags);
 }

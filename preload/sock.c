@@ -23,6 +23,7 @@ static bool op_enter(struct op *op, int fd)
 	op->held = op->looked = op->waited = op->partial = false;
 	op->msg_flags = 0;
 	sig_scope_begin(&op->scope);
+	op->begun = op->scope;
 	shard_lock(op->t);
 	op->f = fd_file(fd);
 	return op->f != NULL;
@@ -93,9 +94,12 @@ int op_wait(struct op *op, uint32_t events, bool exclusive, bool nonblock, usec_
 	return file_wait(&op->t, op->f, events, exclusive, op->deadline, &op->scope, timeo_us == 0 && !op->partial);
 }
 
-bool op_nonblock(const struct op *op, bool was)
+bool op_nonblock(struct op *op, bool was)
 {
-	return was || (sig_scope_interrupted(&op->scope, false) && op->f->status & O_NONBLOCK);
+	if (was || !sig_scope_interrupted(&op->begun, false))
+		return was;
+	sig_scope_begin(&op->begun);
+	return op->f->status & O_NONBLOCK;
 }
 
 void op_moved(struct op *op)
@@ -403,8 +407,8 @@ static int accept_keep_number(struct op *op)
 /* As op_wait(), on both sides at once. */
 static int accept_wait_both(struct op *op, int fd)
 {
-	struct pollfd kfd = { .fd = fd, .events = POLLIN };
-	struct drive_wait w = { .kfds = &kfd, .n_kfds = 1 };
+	struct pollfd kfds[2] = { { .fd = fd, .events = POLLIN } };
+	struct drive_wait w = { .kfds = kfds, .n_kfds = 1 };
 	usec_t timeo_us = op->f->rcvtimeo_us;
 	uint64_t handle = file_handle(op->f);
 	struct both_wait b;
@@ -496,9 +500,13 @@ static int accept_any(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	peer_len = addr_from_endpoint(family, &ep, &peer);
 	op_end(&op, 0);
 	spare_fd_drop();
-	if (r >= 0 && !by_kernel && addr && addr_to_user(&peer, peer_len, addr, len)) {
-		fd_close_private(r); /* as Linux: the connection is lost */
-		return -EFAULT;
+	if (r >= 0 && !by_kernel && addr) {
+		int bad = addr_to_user(&peer, peer_len, addr, len);
+
+		if (bad) { /* as Linux: the connection is lost */
+			fd_close_private(r);
+			return bad;
+		}
 	}
 	return stdio_follow(r);
 }

@@ -23,6 +23,7 @@ struct op {
 	struct thr *t;
 	struct file *f;
 	struct sig_scope scope;
+	struct sig_scope begun; /* what ran when the kernel's call would have begun, or was restarted last */
 	usec_t deadline;	/* of the first wait on; USEC_NEVER: none */
 	bool held;		/* a reference of our own on f */
 	bool looked;		/* the one look at the wire before EAGAIN was taken */
@@ -33,8 +34,8 @@ struct op {
 bool op_begin(struct op *op, int fd);
 /** op_begin_any() - same, for every kind of file: undecided sockets and epoll sets too */
 bool op_begin_any(struct op *op, int fd);
-/** op_nonblock() - a call that a handler restarts looks at O_NONBLOCK again. @was: what it found when it was made */
-bool op_nonblock(const struct op *op, bool was);
+/** op_nonblock() - a call that a handler restarts looks at O_NONBLOCK then, and only then. @was: what it found before */
+bool op_nonblock(struct op *op, bool was);
 /** op_moved() - octets were moved: any handler that runs from now on ends the call, with what was moved */
 void op_moved(struct op *op);
 void op_hold(struct op *op); /* keep f over an unlocked stretch */

@@ -213,6 +213,21 @@ EXPORT(FILE *, fdopen, (int fd, const char *mode))
 	return s ? s->fp : NULL;
 }
 
+/* libc closes the number, or puts a file onto it, by itself. */
+EXPORT(FILE *, freopen, (const char *path, const char *mode, FILE *fp))
+{
+	int fd = fileno(fp);
+	struct fdent *e = fdtab_lookup(fd);
+	uint32_t gen = e ? e->gen : 0;
+	FILE *r = libc_next.freopen(path, mode, fp);
+
+	if (unlikely(e) && fdtab_lookup(fd) == e && e->gen == gen)
+		fd_forget(fd);
+	if (r)
+		fd_forget(fileno(r));
+	return r;
+}
+
 EXPORT(int, fclose, (FILE *fp))
 {
 	int fd = fileno(fp);

@@ -49,6 +49,7 @@ struct tcp_opts {
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */
 	uint8_t fastopen_connect, fastopen_no_cookie; /* TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE */
+	uint8_t accepted;			/* no option: its port is the listener's, and not kept once the connection is over */
 	uint32_t port_range;			/* IP_LOCAL_PORT_RANGE: highest << 16 | lowest, 0 in either: the host's */
 	uint32_t uid;				/* effective uid at socket(), for SO_REUSEPORT */
 	uint64_t max_pacing_Bps;		/* SO_MAX_PACING_RATE, octets in a second; 0: no limit */

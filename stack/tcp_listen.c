@@ -312,7 +312,8 @@ static struct tcp_conn *child_open(struct stack *st, struct tcp_conn *l, const s
 	t->raddr = r->raddr;
 	t->lport = r->lport;
 	t->rport = r->rport;
-	t->flags |= TF_BOUND_ADDR | TF_BOUND_PORT | r->flags;
+	t->opts.accepted = 1;
+	t->flags |= TF_BOUND_PORT | (l->flags & TF_BOUND_ADDR) | r->flags;
 	tcp_port_key(t, &key);
 	if (port_join(st, &t->port, &key) != 0) {
 		tcp_drop(st, t);

@@ -151,9 +151,10 @@ void tcp_done(struct stack *st, struct tcp_conn *t)
 		tcp_tfo_end(st, t);
 	t->flags |= TF_RCV_SHUT | TF_SND_SHUT;
 	t->flags &= ~(TF_ACK_NOW | TF_ACK_DELAYED | TF_FIN_QUEUED | TF_NOSPACE);
-	if (!(t->flags & TF_BOUND_PORT)) {
+	if (!(t->flags & TF_BOUND_PORT) || t->opts.accepted) { /* Linux: only SOCK_BINDPORT_LOCK keeps it, and accept() does not hand that on */
 		port_release(st, &t->port);
-		t->flags &= ~TF_BOUND;
+		t->flags &= ~(TF_BOUND | TF_BOUND_PORT);
+		t->opts.accepted = 0;
 	}
 	tcp_set_state(t, TCPS_CLOSED);
 	if (t->flags & TF_ORPHAN) {

@@ -93,6 +93,13 @@ def net(make_net):
     return make_net()
 
 
+@pytest.fixture
+def stalls():
+    """What the machine withholds while the test runs; see harness.Stalls."""
+    with harness.Stalls() as s:
+        yield s
+
+
 @pytest.fixture(scope="session")
 def files():
     """name -> (path, size, SHA-256), and the directory that servers may read as whoever they are.

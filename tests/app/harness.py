@@ -26,6 +26,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 PRIVATE = "10.77.0.2"
@@ -102,6 +103,39 @@ def make_file(path, size, seed=1):
             left -= len(chunk)
     os.chmod(path, 0o644)
     return h.hexdigest()
+
+
+class Stalls:
+    """How long the machine itself withheld a CPU: a hypervisor takes one for tens of milliseconds, and no program can do anything
+    about it. A sleeper on each CPU notes how much too late it wakes; on a quiet machine that is well under a millisecond.
+
+    A test takes the fixture `stalls` and asserts longest < bound + stalls.allowance()."""
+
+    PERIOD = 0.002
+    WAKES = 3       # of those that an answer takes (asker, driver, server), each may meet one
+
+    def __enter__(self):
+        self.worst, self._over = 0.0, False
+        self._threads = [threading.Thread(target=self._sleep, args=(cpu,), daemon=True) for cpu in os.sched_getaffinity(0)]
+        for t in self._threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._over = True
+        for t in self._threads:
+            t.join()
+
+    def _sleep(self, cpu):
+        os.sched_setaffinity(0, {cpu})      # of this thread
+        while not self._over:
+            begin = time.monotonic()
+            time.sleep(self.PERIOD)
+            self.worst = max(self.worst, time.monotonic() - begin - self.PERIOD)
+
+    def allowance(self):
+        """Seconds to add to a bound on the time of an answer."""
+        return self.WAKES * self.worst
 
 
 class Proc:

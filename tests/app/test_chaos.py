@@ -56,7 +56,7 @@ class Asker(threading.Thread):
 
 
 @pytest.mark.modes("tap", "packet")
-def test_keeper_dies_under_load(net):
+def test_keeper_dies_under_load(net, stalls):
     """Another is started; nobody's connection ends, no answer takes a second; who dies meanwhile is cleaned up."""
     ng = Nginx(net, workers=2)
     askers = [Asker(net) for _ in range(4)]
@@ -76,12 +76,12 @@ def test_keeper_dies_under_load(net):
             a.goes_on()
     for a in askers:
         a.over = True
-    assert max(a.worst for a in askers) < 1.3
+    assert max(a.worst for a in askers) < 1.3 + stalls.allowance()
     assert ng.proc.alive()
 
 
 @pytest.mark.modes("tap", "packet")
-def test_warden_dies_under_load(net):
+def test_warden_dies_under_load(net, stalls):
     """Who runs goes on, also when the keeper follows it; who would join is told in one line; then a host can start again."""
     ng = Nginx(net, workers=2)
     a = Asker(net)
@@ -100,7 +100,7 @@ def test_warden_dies_under_load(net):
     os.kill(keeper[0], signal.SIGKILL)      # nobody is there to start another
     a.goes_on()
     a.over = True
-    assert a.worst < 1.3
+    assert a.worst < 1.3 + stalls.allowance()
     ng.proc.kill(signal.SIGKILL)
     for pid in net.pids():
         os.kill(pid, signal.SIGKILL)

@@ -147,8 +147,9 @@ def test_reuseport(net):
         assert asked() == want
         ab(net, ng.url, 2000, keep=False)
         ng.signal("reload")
-        old = fresh_workers(ng, old, 4)
-        wait_for("the old workers' end", lambda: ng.workers() and asked() <= set(ng.workers()), 15)
+        fresh_workers(ng, old, 4)
+        wait_for("the old workers' end", lambda: not any(map(is_alive, old)), 15)
+        old = ng.workers()
 
 
 FILE_WAYS = {

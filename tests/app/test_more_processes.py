@@ -95,7 +95,8 @@ def test_socat(net, how, kind):
         pytest.skip("no socat")
     p = net.start("private", "socat", "TCP-LISTEN:7000,fork,reuseaddr", how % cat_of(kind))
     net.wait_port(PRIVATE, 7000, p)
-    for i, size in enumerate((1, 5000, 3 << 20)):
+    # socat writes to a pipe until all is written: with more than its two pipes hold, it and cat can wait for each other for ever
+    for i, size in enumerate((1, 5000, 60000 if "pipes" in how else 3 << 20)):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive(), p.tails()
@@ -197,6 +198,75 @@ def test_rights(net, to):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive() and r.alive(), p.tails() + r.tails()
+
+
+# ---- processes in other namespaces ----
+
+NEWNET, NEWPID, NEWIPC, SIGCHLD = 0x40000000, 0x20000000, 0x08000000, 17
+CLONED = """
+    pid = libc.syscall(56, %d, 0, 0, 0, 0)
+    if not pid:
+        l.close()
+        %s
+        os._exit(0)
+    s.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+RUN_CAT = "os.dup2(s.fileno(), 0); os.dup2(s.fileno(), 1); s.close(); os.execvp(CAT, [CAT])"
+GRANDCHILD = "p = os.fork(); work(s) if not p else s.close(); assert not p or os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) == 0"
+# name -> (once, after listen(); for each connection s)
+AWAY = {
+    "unshare": ("assert libc.unshare(%d) == 0" % NEWNET, "    work(s)"),
+    "back-and-forth": ("", "    assert libc.unshare(%d) == 0; half(s); assert libc.setns(home, 0) == 0; work(s)" % NEWNET),
+    "clone-net": ("", CLONED % (NEWNET | SIGCHLD, "work(s)")),
+    "clone-net-fork": ("", CLONED % (NEWNET | SIGCHLD, GRANDCHILD)),
+    "clone-net-exec": ("", CLONED % (NEWNET | SIGCHLD, RUN_CAT)),
+    "clone-pid": ("", CLONED % (NEWPID | SIGCHLD, "work(s)")),
+    "clone-pid-fork": ("", CLONED % (NEWPID | NEWNET | NEWIPC | SIGCHLD, GRANDCHILD)),
+    "clone-pid-exec": ("", CLONED % (NEWPID | NEWNET | SIGCHLD, RUN_CAT)),
+}
+AWAY_SERVER = """
+import ctypes, os, select, socket, sys, threading, time
+CAT = sys.argv[1]
+libc = ctypes.CDLL(None)
+home = os.open('/proc/self/ns/net', os.O_RDONLY)
+def half(s):
+    s.sendall(s.recv(1))
+def work(s):                    # two threads, so that one wakes the other, and a third process's death is survived
+    def pump():
+        select.select([s], [], [])
+        while data := s.recv(1 << 16):
+            s.sendall(data)
+        s.close()
+    t = threading.Thread(target=pump)
+    t.start()
+    t.join()
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind(('0.0.0.0', 7000))
+l.listen(8)
+%s
+print('up', flush=True)
+while True:
+    s, a = l.accept()
+%s
+"""
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("way,kind", [(w, "preloaded") for w in AWAY] + [(w, "static") for w in AWAY if "exec" in w])
+def test_in_another_namespace(net, way, kind):
+    """The names by which processes of a host find one another belong to a network namespace; its processes may leave it."""
+    p = net.start("private", PYTHON, "-c", AWAY_SERVER % AWAY[way], cat_of(kind), name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((1, 2, 5000, 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+    p.kill()
+    p.wait()
+    if net.mode != "kernel":
+        wait_for("every helper to leave", lambda: not net.pids(), 15)
 
 
 # ---- programs that limit themselves ----

@@ -45,7 +45,7 @@ enum bad { /* what is wrong with a call, if it is of a kind where that can be */
 	BAD_N
 };
 
-enum { N_SLOTS = 14, N_THREADS_MAX = 4, N_CALLS_MAX = 96, BUF_BYTES = 65536, QUEUED_MAX = 40000 };
+enum { N_OBJECTS = 512, N_SLOTS = 14, N_THREADS_MAX = 4, N_CALLS_MAX = 96, BUF_BYTES = 65536, QUEUED_MAX = 40000, QUEUED_SMALL = 3000, OWN_FDS_FROM = 600 };
 
 struct call {
 	uint8_t kind, thread, bad;
@@ -73,8 +73,9 @@ struct object { /* an open file description, as far as waiting and settling must
 	uint64_t sent, rcvd;
 	int backlog;			/* of a listener */
 	_Atomic int connected, accepted;
-	bool has_timeo, shut_wr, shut_rd, shut_early, from_accept;
+	bool has_timeo, shut_wr, shut_rd, shut_early;
 	bool has_member;		/* of an epoll instance */
+	bool small[2], urgent;		/* SO_SNDBUF, SO_RCVBUF were chosen; urgent data was sent */
 	int sleepers;			/* threads in a call on it */
 };
 
@@ -101,10 +102,15 @@ void slot_gone(int slot);
 void link_peers(int slot);
 const char *port_name(uint16_t port);	/* P1, P2, ... */
 const char *addr_name(const struct sockaddr_storage *a, socklen_t len);
+/** port_chosen() - the system just chose a port for the socket */
+void port_chosen(int slot);
 /** settle() - what the last call on @obj set off has arrived */
 void settle(int obj);
 void world_fork_save(void);
 void world_fork_restore(void);
+
+/** object_peer() - the other end of a connection, NULL */
+struct object *object_peer(const struct object *o);
 
 extern long settle_missed;		/* how often settle() waited in vain: a model too simple, or something is lost */
 

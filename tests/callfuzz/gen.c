@@ -130,7 +130,7 @@ static void gen_fd(struct gen *g)
 	switch (below(g, 8)) {
 	case 0: case 1:
 		b = pick(g, ONE(EMPTY));
-		emit(g, K_dup, a, b, 0);
+		emit(g, once_in(g, 4) ? K_pass : K_dup, a, b, 0);
 		g->guess[b] = g->guess[a];
 		break;
 	case 2:

@@ -23,7 +23,7 @@
 #include <unistd.h>
 #include "callfuzz.h"
 
-enum { LOG_BYTES = 1 << 20, OWN_FDS_FROM = 600, HANG_MS = 10000, LOST_MS = 3000 };
+enum { LOG_BYTES = 1 << 20, HANG_MS = 10000, LOST_MS = 3000 };
 
 _Thread_local struct actor *self;
 volatile sig_atomic_t sigpipes_seen, signals_seen;
@@ -303,7 +303,7 @@ static bool new_slot_busy(const struct call *c)
 	switch (c->kind) {
 	case K_socket: case K_epoll_create: case K_file:
 		return fd_busy(c->a);
-	case K_accept: case K_dup:
+	case K_accept: case K_dup: case K_pass:
 		return fd_busy(c->b);
 	case K_pipe:
 		return fd_busy(c->a) || fd_busy(c->b) || c->a == c->b;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,6 +62,60 @@ void run_dup(struct actor *a, const struct call *c)
 		return;
 	}
 	r = c->x % 3 == 0 ? dup(fd) : fcntl(fd, cmds[c->x & 1], least);
+	gave(a, r);
+	if (r >= 0)
+		slot_set(c->b, r, fd == slot_fd(c->a) ? obj : -1);
+}
+
+/* The pair lies far up, so that its numbers are nobody's. */
+static int pass_pair[2] = { -1, -1 };
+
+static bool pass_ready(void)
+{
+	int low[2];
+
+	if (pass_pair[0] >= 0)
+		return true;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, low))
+		return false;
+	for (int i = 0; i < 2; i++) {
+		pass_pair[i] = fcntl(low[i], F_DUPFD_CLOEXEC, OWN_FDS_FROM);
+		close(low[i]);
+	}
+	return true;
+}
+
+static int pass(int fd, int flags)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { &(char){ 'p' }, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	int to;
+
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	if (sendmsg(pass_pair[0], &m, MSG_DONTWAIT) < 0)
+		return -1;
+	m.msg_controllen = sizeof(control);
+	if (recvmsg(pass_pair[1], &m, MSG_DONTWAIT | flags) < 0 || m.msg_controllen != sizeof(control))
+		return -1;
+	memcpy(&to, CMSG_DATA(&control.head), sizeof(to));
+	return to;
+}
+
+void run_pass(struct actor *a, const struct call *c)
+{
+	const struct object *o = slot_obj(c->a);
+	int obj = world.slot[c->a].obj, fd = arg_fd(c, c->a), r;
+
+	text(a, "s%d = s%d in a message", c->b, c->a);
+	if (!pass_ready() || (o && o->what == W_EPOLL)) {
+		result(a, "left out"); /* docs/compatibility.md */
+		return;
+	}
+	r = pass(fd, c->x & 1 ? MSG_CMSG_CLOEXEC : 0);
 	gave(a, r);
 	if (r >= 0)
 		slot_set(c->b, r, fd == slot_fd(c->a) ? obj : -1);
@@ -189,10 +244,26 @@ void run_file(struct actor *a, const struct call *c)
 	slot_set(c->a, fd, object_new(W_FILE));
 }
 
+/* What went to where a thread of the parent sleeps: it wakes, and what it does and what the child does next meet by chance. */
+static uint64_t sent_to_sleepers(int n_obj, const bool *asleep)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < n_obj; i++)
+		n += asleep[i] ? world.obj[i].sent : 0;
+	return n;
+}
+
 /* The calls that follow, as far as the conductor has marked them, in a child. */
 static void child(struct actor *a, const struct call *c)
 {
+	int n_obj = *world.n_obj;
 	char own[sizeof(a->text)];
+	static bool asleep[N_OBJECTS];	/* a thread is there, as of the fork */
+	uint64_t before;
+
+	for (int i = 0; i < n_obj; i++)
+		asleep[i] = object_peer(&world.obj[i]) && object_peer(&world.obj[i])->sleepers > 0;
 
 	memcpy(own, a->text, sizeof(own));
 	a->in_child = true;
@@ -201,8 +272,11 @@ static void child(struct actor *a, const struct call *c)
 
 		if (k->kind == K_fork || k->kind == K_kill)
 			continue;
+		before = sent_to_sleepers(n_obj, asleep);
 		call_run(a, k, a->index + i);
 		say("    in the child: %s%s\n", a->text, a->result);
+		if (sent_to_sleepers(n_obj, asleep) != before)
+			break;
 	}
 	memcpy(a->text, own, sizeof(own));
 	_exit(0);

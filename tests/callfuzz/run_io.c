@@ -40,7 +40,7 @@ static void spoil(const struct call *c, struct iovec *iov, int n)
 static int send_flags(uint32_t x)
 {
 	return (x % 2 ? MSG_NOSIGNAL : 0) | (x / 2 % 3 == 0 ? MSG_DONTWAIT : 0) | (x / 6 % 29 == 0 ? MSG_CONFIRM | MSG_DONTROUTE : 0) |
-	       (x / 6 % 31 == 0 ? MSG_EOR : 0);
+	       (x / 6 % 31 == 0 ? MSG_EOR : 0) | (x / 6 % 37 == 0 ? MSG_MORE : 0) | (x / 6 % 41 == 0 ? MSG_OOB : 0);
 }
 
 static size_t send_size(const struct call *c)
@@ -76,9 +76,10 @@ static ssize_t send_many(const struct call *c, int fd, struct iovec *iov, int n,
 /* Octets that nobody has taken yet: there must be room, since how much fits is not determined. */
 static bool has_room(const struct object *o)
 {
-	uint64_t taken = o->peer >= 0 ? world.obj[o->peer].rcvd : 0;
+	const struct object *p = object_peer(o);
+	uint64_t taken = p ? p->rcvd : 0;
 
-	return o->sent <= taken || o->sent - taken < QUEUED_MAX;
+	return o->sent <= taken || o->sent - taken < (o->small[0] || (p && p->small[1]) ? QUEUED_SMALL : QUEUED_MAX);
 }
 
 void run_send(struct actor *a, const struct call *c)
@@ -127,6 +128,7 @@ void run_send(struct actor *a, const struct call *c)
 		sent = (uint64_t)r;
 	if (o && fd == slot_fd(c->a)) {
 		o->sent += sent;
+		o->urgent |= flags & MSG_OOB && kind != 2 && kind != 3;
 		settle(world.slot[c->a].obj);
 	}
 }
@@ -184,6 +186,8 @@ void run_recv(struct actor *a, const struct call *c)
 	if (!n && kind != 2 && kind != 3)
 		flags |= MSG_DONTWAIT; /* what ends a wait for nothing is not to be foretold */
 	text(a, "%s(s%d, %zu, %#x)", how[kind], c->a, n, (unsigned)flags);
+	if (o && object_peer(o) && object_peer(o)->urgent)
+		flags &= ~MSG_WAITALL; /* what FIONREAD says is not what there is */
 	a->wait_bytes = flags & MSG_WAITALL ? n : 0;
 	if (!(flags & MSG_DONTWAIT) && !may_sleep_on(a, c->a, POLLIN))
 		return;

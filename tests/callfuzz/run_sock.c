@@ -105,13 +105,11 @@ void run_bind(struct actor *a, const struct call *c)
 	if (c->y % 23 == 0)
 		ss.ss_family = (sa_family_t)(c->y % 2 ? AF_UNIX : AF_UNSPEC);
 	text(a, "bind(s%d, %s%s)", c->a, addr_name(&ss, len), port ? " taken by another" : "");
-	if (slot_obj(c->a) && slot_obj(c->a)->from_accept) {
-		result(a, "left out: from accept()"); /* docs/compatibility.md */
-		return;
-	}
 	len = bad_addr_len(c, len);
 	r = bind(fd, arg_ptr(c, &ss), len);
 	gave(a, r);
+	if (r == 0 && !port)
+		port_chosen(c->a);
 }
 
 void run_listen(struct actor *a, const struct call *c)
@@ -119,12 +117,15 @@ void run_listen(struct actor *a, const struct call *c)
 	static const int backlogs[] = { 1, 2, 5, 128, 4096, -1, 50, 3 };
 	int backlog = backlogs[c->x % 8], r;
 	struct object *o = slot_obj(c->a);
+	bool bound = local_port(c->a) != 0;
 
 	text(a, "listen(s%d, %d)", c->a, backlog);
 	r = listen(arg_fd(c, c->a), backlog);
 	gave(a, r);
 	if (r < 0 || !o)
 		return;
+	if (!bound)
+		port_chosen(c->a);
 	o->backlog = backlog < 0 ? 4096 : backlog;
 	link_peers(c->a); /* its port */
 }
@@ -157,7 +158,8 @@ void run_accept(struct actor *a, const struct call *c)
 	if (fd < 0)
 		return;
 	slot_obj(c->b)->has_timeo = l && l->has_timeo;
-	slot_obj(c->b)->from_accept = true;
+	if (l)
+		memcpy(slot_obj(c->b)->small, l->small, sizeof(l->small));
 	link_peers(c->b);
 }
 
@@ -168,7 +170,7 @@ void run_connect(struct actor *a, const struct call *c)
 	struct object *l = slot_obj(c->b);
 	uint16_t port = c->b >= 0 ? local_port(c->b) : 1;
 	int domain = domain_of(fd);
-	bool any = c->x % 4 == 0 && !(c->x & 4) && domain == AF_INET; /* of IPv6 it is ::1, which nobody has here */
+	bool bound, any = c->x % 4 == 0 && !(c->x & 4) && domain == AF_INET; /* of IPv6 it is ::1, which nobody has here */
 	socklen_t len = make_addr(&ss, domain, any ? INADDR_ANY : c->x % 4 ? INADDR_LOOPBACK : 0x7f000102, port ? port : 1);
 
 	if (c->b == -2)
@@ -185,8 +187,11 @@ void run_connect(struct actor *a, const struct call *c)
 	if (!may_sleep_on(a, c->a, 0))
 		return;
 	len = bad_addr_len(c, len);
+	bound = local_port(c->a) != 0;
 	r = connect(fd, arg_ptr(c, &ss), len);
 	gave(a, r);
+	if (!bound && fd == slot_fd(c->a) && local_port(c->a))
+		port_chosen(c->a);
 	sleep_over(a);
 	if (l && l->backlog && (r == 0 || errno == EINPROGRESS))
 		l->connected++;
@@ -258,9 +263,12 @@ static const struct option {
 	{ "SO_LINGER", SOL_SOCKET, SO_LINGER, LINGER, { 0, 1, 0, 1, 0, 1 }, false },
 	{ "SO_RCVTIMEO", SOL_SOCKET, SO_RCVTIMEO, TIMEVAL, { 0, 5000, 8000, 1000, 3000, -1 }, false },
 	{ "SO_SNDTIMEO", SOL_SOCKET, SO_SNDTIMEO, TIMEVAL, { 0, 5000, 0, 0, 3000, -1 }, false },
+	{ "SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, INT, { 20000, 65536, 100000, 16384, 30000, 50000 }, false },
+	{ "SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, INT, { 20000, 65536, 100000, 16384, 30000, 50000 }, false },
 	{ "SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, INT, { 0, 1, 6, 7, -1, 100 }, false },
 	{ "SO_BROADCAST", SOL_SOCKET, SO_BROADCAST, INT, { 0, 1, 1, 1, 1, 1 }, false },
 	{ "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, INT, { 0, 1, 1, -1, 2, 1 }, false },
+	{ "TCP_CORK", IPPROTO_TCP, TCP_CORK, INT, { 0, 1, 0, -1, 2, 0 }, false },
 	{ "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, INT, { 0, 1, 100, 32767, 32768, -1 }, false },
 	{ "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, INT, { 0, 1, 100, 32767, 32768, -1 }, false },
 	{ "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, INT, { 0, 1, 100, 127, 128, -1 }, false },
@@ -326,6 +334,11 @@ static socklen_t option_len(const struct call *c, socklen_t good)
 	}
 }
 
+static bool of_buffer(const struct option *o)
+{
+	return o->level == SOL_SOCKET && (o->opt == SO_SNDBUF || o->opt == SO_RCVBUF);
+}
+
 static uint32_t value_number(const union value *v, socklen_t len)
 {
 	return len == sizeof(v->i) ? (uint32_t)v->i : digest(v->bytes, len < sizeof(*v) ? len : sizeof(*v));
@@ -346,11 +359,14 @@ void run_setopt(struct actor *a, const struct call *c)
 	gave(a, r);
 	if (r == 0 && obj && o->level == SOL_SOCKET && o->opt == SO_RCVTIMEO)
 		obj->has_timeo = v.tv.tv_sec || v.tv.tv_usec;
+	if (r == 0 && obj && of_buffer(o))
+		obj->small[o->opt == SO_RCVBUF] = true;
 }
 
 void run_getopt(struct actor *a, const struct call *c)
 {
 	const struct option *o = &options[c->y % N_OPTIONS];
+	const struct object *obj = slot_obj(c->a);
 	union value v = { .bytes = { 0 } };
 	socklen_t len = option_len(c, o->shape == INT ? sizeof(v.i) : sizeof(v));
 	int r;
@@ -358,8 +374,8 @@ void run_getopt(struct actor *a, const struct call *c)
 	text(a, "getsockopt(s%d, %s, room for %d)", c->a, o->name, (int)len);
 	r = getsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), c->z % 32 ? &len : NULL);
 	gave(a, r);
-	if (r == 0 && o->opt == TCP_CONGESTION && o->level == IPPROTO_TCP)
-		result(a, " length %u", len); /* the default is the machine's */
+	if (r == 0 && ((o->opt == TCP_CONGESTION && o->level == IPPROTO_TCP) || (of_buffer(o) && obj && !obj->small[o->opt == SO_RCVBUF])))
+		result(a, " length %u", len); /* the default is the machine's, and grows */
 	else if (r == 0)
 		result(a, " length %u value %#x", len, value_number(&v, len));
 }

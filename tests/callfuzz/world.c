@@ -2,6 +2,7 @@
 /* world.c - slots, what they hold, and waiting until both ends of a connection know the same */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 #include "callfuzz.h"
 
-enum { N_OBJECTS = 512, SETTLE_STEPS = 150, PEAK_FD = 200 };
+enum { SETTLE_STEPS = 150, PEAK_FD = 200 };
 
 struct world world;
 long settle_missed;
@@ -150,6 +151,28 @@ const char *addr_name(const struct sockaddr_storage *a, socklen_t len)
 	return to;
 }
 
+/*
+ * Ports are chosen by chance, and once in some thousand programs one is met twice: then names say nothing, and the driver
+ * leaves the program out.
+ */
+void port_chosen(int slot)
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof(a);
+	int saved_errno = errno, known = *world.n_ports;
+
+	if (slot_fd(slot) >= 0 && getsockname(slot_fd(slot), (void *)&a, &len) == 0) {
+		uint16_t port = ntohs(((const struct sockaddr_in *)&a)->sin_port);
+
+		if (port >= 1024) {
+			port_name(port);
+			if (*world.n_ports == known)
+				say("    A PORT TWICE\n");
+		}
+	}
+	errno = saved_errno;
+}
+
 /* ---- who talks to whom ---- */
 
 static uint16_t port_of(const struct sockaddr_storage *a)
@@ -181,6 +204,11 @@ void link_peers(int slot)
 	}
 out:
 	errno = saved_errno;
+}
+
+struct object *object_peer(const struct object *o)
+{
+	return o->peer >= 0 ? &world.obj[o->peer] : NULL;
 }
 
 /* ---- settling ---- */
@@ -236,6 +264,8 @@ static bool settled(int obj)
 
 		if ((o->shut_wr || o->refs <= 0) && expects)
 			return false;
+		if (expects && o->urgent) /* FIONREAD ends at the mark */
+			return fd < 0 || ioctl(fd, SIOCOUTQ, &n) || !n;
 		if (expects && o->sent > p->rcvd && ioctl(peer_fd, FIONREAD, &n) == 0 && (uint64_t)n < o->sent - p->rcvd)
 			return false;
 	}

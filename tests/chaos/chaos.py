@@ -23,13 +23,14 @@ every answer against what it must be. What is a fault:
 import argparse
 import collections
 import contextlib
+import ctypes
 import json
 import os
 import random
 import select
 import signal
 import socket
-import subprocess
+import struct
 import sys
 import threading
 import time
@@ -161,7 +162,8 @@ class Client(threading.Thread):
 
     def name_of_sock(self):
         with contextlib.suppress(OSError):
-            return "port %d" % self.sock.getsockname()[1]
+            port = self.sock.getsockname()[1]
+            return "port %d, %s" % (port, self.run_.wire.story(port, self.port, self.began))
         return ""
 
     def open(self):
@@ -226,8 +228,9 @@ class Client(threading.Thread):
             self.run_.faults.asked[self.server] += 1
             return
         at = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
-        self.run_.faults.add(self.run_.faults.wrong, "%s: %s: octet %d of %d: got %r, wanted %r" %
-                             (self.label, what, at, len(want), bytes(got[at:at + 16]), bytes(want[at:at + 16])))
+        self.run_.faults.add(self.run_.faults.wrong, "%s: %s: octet %d of %d: got %r, wanted %r (%.3f s after it began) %s" %
+                             (self.label, what, at, len(want), bytes(got[at:at + 16]), bytes(want[at:at + 16]), now() - self.began,
+                              self.name_of_sock()))
         raise Broken("wrong")
 
     def pause(self):
@@ -366,6 +369,45 @@ class Control(threading.Thread):
         last = self.lags[-1] if self.lags else (now(), 0)
         pending = now() - sum(last) - 0.005
         return max([lag for at, lag in list(self.lags) if at + lag >= since] + [pending, 0])
+
+
+class Wire(threading.Thread):
+    """SYN, FIN and RST as they passed on the wire: the beginning and end of a connection that went wrong."""
+
+    #                ldh 12          jeq IPv4            ldb protocol     jeq TCP            ldb flags        jset SYN FIN RST
+    FILTER = ((0x28, 0, 0, 12), (0x15, 0, 5, 0x800), (0x30, 0, 0, 23), (0x15, 0, 3, 6), (0x30, 0, 0, 47), (0x45, 0, 1, 7),
+              (6, 0, 0, 96), (6, 0, 0, 0))
+
+    def __init__(self, run):
+        super().__init__(daemon=True)
+        self.run_, self.seen = run, collections.deque(maxlen=20000)
+        with run.net.inside():
+            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *i) for i in self.FILTER))
+        self.sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", len(self.FILTER), ctypes.addressof(code)))   # SO_ATTACH_FILTER
+        self.sock.bind((run.net.peer_dev, 3))
+        self.sock.settimeout(0.5)
+
+    def run(self):
+        while not self.run_.over.is_set():
+            with contextlib.suppress(TimeoutError):
+                f = self.sock.recv(96)
+                ports, seq, ack = struct.unpack_from("!III", f, 34)
+                self.seen.append((now(), ports, seq, ack, f[47], struct.unpack_from("!H", f, 16)[0] - 20 - (f[46] >> 4) * 4))
+
+    def story(self, client, server, since):
+        """What passed between the two since then: seconds after it began, who, flags, sequence numbers from the SYN's on, length."""
+        out, iss = [], {}
+        for at, ports, seq, ack, flags, length in list(self.seen):
+            if ports not in (client << 16 | server, server << 16 | client) or at < since - 0.001:
+                continue
+            if flags & 2:
+                iss[ports] = seq
+            back = ports >> 16 | (ports & 0xffff) << 16
+            out.append("%.3f %s %s seq %d ack %d len %d" % (
+                at - since, "<" if ports >> 16 == server else ">", "".join(c for i, c in enumerate("FSRPA") if flags >> i & 1),
+                seq - iss.get(ports, 0) & 0xffffffff, ack - iss.get(back, 0) & 0xffffffff, length))
+        return "on the wire: " + (", ".join(out) or "nothing")
 
 
 # -- servers and what is done to them ---------------------------------------------------------------------------------
@@ -678,8 +720,9 @@ class Run:
         self.peer = peer = self.net.start("peer", Options.prog("serve"), "echo:7100", "speak:7102:%d" % SPEAK_BYTES, "sink:7103", name="peer")
         self.net.wait_port(harness.PEER, 7100, peer)
         self.before = self.settled(None)
-        self.control = Control(self)
+        self.control, self.wire = Control(self), Wire(self)
         self.control.start()
+        self.wire.start()
         threading.Thread(target=self.timers_run, daemon=True).start()
         for name, cls in (("nginx", NginxServer), ("redis", RedisServer), ("epoll", EpollServer), ("fork", ForkServer)):
             self.servers[name] = cls(self, name)

@@ -16,9 +16,9 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-enum { ASKED = 300, ASK_BYTES = 700, BULK = 3 << 20 };
-enum way { BY_PPOLL, BY_SELECT, BY_READ, N_WAYS };
-static const char *const way_names[] = { "ppoll", "pselect", "read only" };
+enum { ASKED = 300, ASK_BYTES = 700, BULK = 3 << 20, PIPES = 100, PIPE_ROUNDS = 20 };
+enum way { BY_PPOLL, BY_SELECT, BESIDE_PIPES, BY_READ, N_WAYS };
+static const char *const way_names[] = { "ppoll", "pselect", "beside pipes", "read only" };
 static const int calls_common[] = { SYS_read, SYS_write, SYS_exit_group, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_clock_gettime };
 
 static void filter_put_on(enum way way)
@@ -35,7 +35,7 @@ static void filter_put_on(enum way way)
 		f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	}
 	if (way != BY_READ) {
-		f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, way == BY_PPOLL ? SYS_ppoll : SYS_pselect6, 0, 1);
+		f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, way == BY_SELECT ? SYS_pselect6 : SYS_ppoll, 0, 1);
 		f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	}
 	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
@@ -63,7 +63,7 @@ static void wait_readable(int fd, enum way way)
 	do {
 		FD_ZERO(&set);
 		FD_SET(fd, &set);
-		if (way == BY_PPOLL)
+		if (way == BY_PPOLL || way == BESIDE_PIPES)
 			r = ppoll(&p, 1, &limit, NULL);
 		else if (way == BY_SELECT)
 			r = pselect(fd + 1, &set, NULL, NULL, &limit, NULL);
@@ -72,18 +72,63 @@ static void wait_readable(int fd, enum way way)
 		_exit(3);
 }
 
+/* Many of the kernel's descriptors beside the connection; the last one is written to while we wait, by a process outside. */
+struct pipes {
+	struct pollfd p[1 + PIPES];
+	int go;
+};
+
+static void pipes_make(struct pipes *ps, int fd)
+{
+	int go[2], sv[2] = { -1, -1 };
+	char c;
+
+	ps->p[0] = (struct pollfd){ .fd = fd, .events = POLLPRI };
+	for (int i = 0; i < PIPES; i++) {
+		must("pipe", pipe(sv));
+		ps->p[1 + i] = (struct pollfd){ .fd = sv[0], .events = POLLIN };
+	}
+	must("pipe", pipe(go));
+	ps->go = go[1];
+	if (!must("fork", fork())) {
+		close(fd);
+		close(go[1]);
+		while (read(go[0], &c, 1) == 1 && write(sv[1], &c, 1) == 1)
+			;
+		_exit(0);
+	}
+}
+
+static void pipes_wait(struct pipes *ps)
+{
+	const struct timespec limit = { 20, 0 };
+	char c = 0;
+
+	for (int i = 0; i < PIPE_ROUNDS; i++)
+		if (write(ps->go, &c, 1) != 1 || ppoll(ps->p, 1 + PIPES, &limit, NULL) != 1 || !ps->p[PIPES].revents ||
+		    read(ps->p[PIPES].fd, &c, 1) != 1)
+			_exit(4);
+}
+
 static void child(int fd, enum way way)
 {
+	static struct pipes pipes;
+
 	const struct itimerval often = { { 0, 3000 }, { 0, 3000 } };
 	static uint8_t buf[ASK_BYTES], bulk[BULK];
 	struct sigaction act = { .sa_handler = tick, .sa_flags = SA_RESTART };
 	uint64_t h = 0;
 
 	sigaction(SIGALRM, &act, NULL);
-	setitimer(ITIMER_REAL, &often, NULL);
+	if (way == BESIDE_PIPES)
+		pipes_make(&pipes, fd); /* without ticks, which would have it look */
+	else
+		setitimer(ITIMER_REAL, &often, NULL);
 	if (way == BY_PPOLL)
 		must("RLIMIT_NOFILE", setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 1, 1 }));
 	filter_put_on(way);
+	if (way == BESIDE_PIPES)
+		pipes_wait(&pipes);
 	for (int i = 0; i < ASKED; i++) {
 		wait_readable(fd, way);
 		read_all(fd, buf, sizeof(buf));
@@ -96,7 +141,7 @@ static void child(int fd, enum way way)
 	read_all(fd, bulk, sizeof(bulk));
 	h = digest(h, bulk, sizeof(bulk));
 	write_all(fd, &h, sizeof(h));
-	_exit(ticks ? 7 : 8);
+	_exit(ticks || way == BESIDE_PIPES ? 7 : 8);
 }
 
 void server(int listener)

@@ -175,12 +175,63 @@ static void all_over(struct pair *p)
 	poll_for(p->other, POLLHUP, POLLHUP);
 }
 
+/* The same ends for the other side of a connection, whose port was never its own */
+static void accepted_reset(struct pair *p)
+{
+	accepted(p);
+	must("SO_LINGER", setsockopt(p->other, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)));
+	close(p->other);
+	p->other = -1;
+	poll_for(p->fd, 0, POLLERR);
+}
+
+static void accepted_over(struct pair *p)
+{
+	accepted(p);
+	must("shutdown", shutdown(p->other, SHUT_WR));
+	poll_for(p->fd, 0x2000, 0x2000);
+	must("shutdown", shutdown(p->fd, SHUT_WR));
+	poll_for(p->other, POLLHUP, POLLHUP);
+	settle(p->fd);
+}
+
+static void disconnect(int fd)
+{
+	must("connect AF_UNSPEC", connect(fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)));
+}
+
+static void accepted_disconnected(struct pair *p)
+{
+	accepted(p);
+	disconnect(p->fd);
+}
+
+static void accepted_reset_disconnected(struct pair *p)
+{
+	accepted_reset(p);
+	disconnect(p->fd);
+}
+
+/* A listener on any address, at a port that listen() chose */
+static void accepted_chosen(struct pair *p)
+{
+	int l = tcp();
+	struct sockaddr_in a;
+
+	must("listen", listen(l, 4));
+	a = name_of(l);
+	p->other = tcp();
+	a.sin_addr = peer_addr.sin_addr;
+	must("connect", connect(p->other, (struct sockaddr *)&a, sizeof(a)));
+	p->fd = peer_accept(l);
+	close(l);
+	disconnect(p->fd);
+}
+
 static void disconnected(struct pair *p)
 {
-	struct sockaddr none = { .sa_family = AF_UNSPEC };
-
 	connected(p);
-	must("connect AF_UNSPEC", connect(p->fd, &none, sizeof(none)));
+	disconnect(p->fd);
 }
 
 static void stopped_listening(struct pair *p)
@@ -525,7 +576,8 @@ static const struct {
 	void (*make)(struct pair *);
 } states[] = { STATE(fresh), STATE(bound), STATE(listening), STATE(listening_ready), STATE(stopped_listening), STATE(refused),
 	       STATE(connected), STATE(accepted), STATE(with_data), STATE(peer_ended), STATE(peer_ended_with_data), STATE(peer_reset),
-	       STATE(shut_wr), STATE(shut_rd), STATE(shut_both), STATE(all_over), STATE(disconnected) };
+	       STATE(shut_wr), STATE(shut_rd), STATE(shut_both), STATE(all_over), STATE(disconnected), STATE(accepted_reset), STATE(accepted_over), STATE(accepted_disconnected),
+	       STATE(accepted_reset_disconnected), STATE(accepted_chosen) };
 #define CALL(f) { #f, c_##f }
 static const struct {
 	const char *name;

@@ -39,6 +39,9 @@ struct drive_shared {
 	_Atomic int peer_port, peer_established, peer_send_now;
 	_Atomic int peer_deaf;	     /* peer takes nothing in while set */
 	_Atomic int peer_saw;	     /* frames that came to the peer */
+	_Atomic int peer_end;	     /* peer: end what it opened to OUR_IP:peer_port: 1 by FIN, 2 the first by RST */
+	_Atomic int peer_shuffle;    /* peer: every third frame leaves after its successor, every 40th not at all */
+	_Atomic int mark;	     /* test_death.c: somebody is at what it is to be killed at */
 };
 static struct drive_shared *shared;
 static int wire[2] = { -1, -1 };
@@ -65,20 +68,39 @@ static inline pid_t child(void)
 
 /* ---- the far end ---- */
 
+static inline void peer_put(struct stack *st, struct pbuf *p)
+{
+	struct iovec iov[16] = { { pbuf_head(p), p->hdr_len } };
+	int n = 1;
+
+	for (unsigned i = 0; i < p->n_frags; i++)
+		iov[n++] = (struct iovec){ p->frag[i].cell->data + p->frag[i].off, p->frag[i].len };
+	if (writev(wire[1], iov, n) < 0 && errno != EAGAIN)
+		_exit(1);
+	stack_tx_done(st, p);
+}
+
 static inline void peer_write(struct stack *st, usec_t now)
 {
-	struct pbuf *p;
+	static unsigned n_put;
+	struct pbuf *p, *late = NULL;
 
 	while ((p = stack_output(st, now))) {
-		struct iovec iov[16] = { { pbuf_head(p), p->hdr_len } };
-		int n = 1;
+		bool shuffle = atomic_load(&shared->peer_shuffle) && ++n_put;
 
-		for (unsigned i = 0; i < p->n_frags; i++)
-			iov[n++] = (struct iovec){ p->frag[i].cell->data + p->frag[i].off, p->frag[i].len };
-		if (writev(wire[1], iov, n) < 0 && errno != EAGAIN)
-			_exit(1);
-		stack_tx_done(st, p);
+		if (shuffle && n_put % 40 == 0) {
+			stack_tx_done(st, p);
+		} else if (shuffle && n_put % 3 == 0 && !late) {
+			late = p;
+		} else {
+			peer_put(st, p);
+			if (late)
+				peer_put(st, late);
+			late = NULL;
+		}
 	}
+	if (late)
+		peer_put(st, late);
 }
 
 static inline size_t peer_take(struct stack *st, struct tcb *t, uint8_t *buf, usec_t now)
@@ -164,6 +186,28 @@ static inline void peer_listen(struct stack *st, uint16_t port)
 		_exit(2);
 }
 
+static inline void peer_ends(struct stack *st, uint16_t port, int how, usec_t now)
+{
+	struct tcb *t;
+
+	for (uint32_t c = 0; (t = tcp_next(st, &c));) {
+		struct endpoint to;
+
+		if (tcp_user(t) < 2 || tcp_peer(t, &to) || to.port != port)
+			continue;
+		if (how == 1) {
+			tcp_shutdown(st, t, 1, now);
+			continue;
+		}
+		if (tcp_ready(st, t, now))
+			return;
+		tcp_opts(t)->linger_on = 1;
+		tcp_opts(t)->linger_s = 0;
+		tcp_close(st, t, now);
+		return;
+	}
+}
+
 static inline void peer_commands(struct stack *st, usec_t now)
 {
 	const struct endpoint to = { .addr = ip(OUR_IP), .port = (uint16_t)atomic_load(&shared->peer_port) };
@@ -175,11 +219,13 @@ static inline void peer_commands(struct stack *st, usec_t now)
 		if (!t || tcp_connect(st, t, &to, now) != -EINPROGRESS)
 			_exit(3);
 	}
+	if ((n = atomic_exchange(&shared->peer_end, 0)))
+		peer_ends(st, to.port, n, now);
 	if (atomic_exchange(&shared->peer_send_now, 0)) { /* a byte on each connection we opened */
 		uint32_t c = 0;
 
 		while ((t = tcp_next(st, &c)))
-			if (tcp_user(t) == 3)
+			if (tcp_user(t) >= 2 && tcp_state(t) == TCPS_ESTABLISHED)
 				stack_send(st, t, (const uint8_t *)"x", 1, now);
 	}
 }
@@ -338,6 +384,7 @@ static inline struct file *sock_open(struct thr *t)
 	file_ref(f);
 	f->tcb = tcp_open(host->shard.stack, 4, file_handle(f), t->now);
 	tcp_opts(f->tcb)->nodelay = 1;
+	tcp_opts(f->tcb)->reuseaddr = 1;
 	sock_number(t, f);
 	thr_leave(t);
 	return f;

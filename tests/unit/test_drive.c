@@ -163,6 +163,36 @@ AT_ALL_LEVELS(stopped_driver_is_noticed_and_comes_back_unharmed)
 	cr_expect_eq(rig_reap(pid), 0);
 }
 
+/* one whose timer fires more often than the keeper looks: that somebody moves does not mean that somebody reads */
+AT_ALL_LEVELS(stopped_driver_is_noticed_while_others_move)
+{
+	pid_t pid = sleeper(), moves;
+	struct thr *t;
+	struct file *f;
+
+	cr_assert(WITHIN_MS(4000, drives(pid)));
+	moves = child();
+	if (!moves) {
+		char c;
+
+		t = member_enter();
+		f = connected(t, SILENT_PORT);
+		atomic_store(&shared->step, 1);
+		for (int i = 0; i < 300; i++)
+			sock_recv(t, f, &c, 1, io_now() + MSEC(20));
+		_exit(0);
+	}
+	t = test_joins();
+	f = connected(t, ECHO_PORT);
+	cr_assert(WITHIN_MS(4000, atomic_load(&shared->step)));
+	cr_expect_leq(slowest(t, f, 10), MSEC(NOTICED_MS));
+	WITHIN_MS(200, drives(pid)); /* mostly: it may have lost the role on the way */
+	kill(pid, SIGSTOP);
+	cr_expect_leq(slowest(t, f, 1), MSEC(NOTICED_MS));
+	killed(pid);
+	killed(moves);
+}
+
 AT_ALL_LEVELS(killed_driver_is_noticed)
 {
 	pid_t pid = sleeper();
@@ -555,4 +585,28 @@ AT_ALL_LEVELS(storm_of_processes_and_threads_loses_no_wake)
 			      (unsigned long long)atomic_load(&shared->count[i]));
 	cr_expect_geq(atomic_load(&shared->count[63]), 2000);
 	cr_expect_eq(atomic_load(&shared->failed), 0);
+}
+
+/* One that read the clock, was put off the CPU, and found on return that another had sent: a round trip below zero is 2^32 us. */
+Test(drive, time_does_not_go_back_under_the_lock)
+{
+	struct thr *t = rig_join();
+	usec_t later;
+
+	shard_lock(t);
+	later = t->now + SEC(1);
+	t->now = later;
+	shard_unlock(t);
+	t->now = later - SEC(1);
+	shard_lock(t);
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
+	t->now = 0;
+	cr_assert(shard_trylock(t));
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
+	t->now = 0;
+	cr_assert(shard_lock_once(t));
+	cr_expect_eq(t->now, later);
+	shard_unlock(t);
 }
