@@ -165,8 +165,8 @@ static int format_rows(struct host *h, const struct config *cfg, const struct ho
 	char text[64];
 	int rc;
 
-	if (config_has_ip6(cfg)) {
-		struct stack_ip6 ip6 = { .accept_ra = cfg->slaac };
+	if (config_has_ip6(cfg) || cfg->loopback) {
+		struct stack_ip6 ip6 = { .accept_ra = cfg->slaac, .loopback_only = !config_has_ip6(cfg) };
 
 		memcpy(ip6.secret, dev->ip6_secret, sizeof(ip6.secret));
 		rc = stack_ip6_start(st, &ip6, io_now());
@@ -182,6 +182,8 @@ static int format_rows(struct host *h, const struct config *cfg, const struct ho
 	}
 	if (cfg->loopback) {
 		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);
+		if (!rc || rc == -EEXIST)
+			rc = stack_addr_add(st, (struct ipaddr){ .b = { [15] = 1 } }, 128);
 		if (rc && rc != -EEXIST)
 			return failed(ret_err, err_bytes, "loopback", "private", rc, "give more bytes with --arena");
 	}

@@ -447,6 +447,8 @@ void nd_repair(struct stack *st, usec_t now)
 {
 	struct addr_row *row;
 
+	if (!st->nd.on)
+		return;
 	for (uint32_t cursor = 0; (row = slab_next(&st->routes.addrs, &cursor));) {
 		if (ipaddr_is_v4(row->addr) || ipaddr_is_loopback_v6(row->addr))
 			continue;

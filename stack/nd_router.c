@@ -101,7 +101,7 @@ int stack_ip6_start(struct stack *st, const struct stack_ip6 *cfg, usec_t now)
 	struct nd_state *nd = &st->nd;
 	int r;
 
-	if (st->dev.mtu_bytes < IP6_MTU_MIN)
+	if (st->dev.mtu_bytes < IP6_MTU_MIN && !cfg->loopback_only)
 		return -EMSGSIZE;
 	if (nd->on)
 		return -EALREADY;
@@ -110,6 +110,8 @@ int stack_ip6_start(struct stack *st, const struct stack_ip6 *cfg, usec_t now)
 	memcpy(nd->secret, cfg->secret, sizeof(nd->secret));
 	nd->timer.kind = TIMER_ND;
 	nd->rs_at = nd->mld_at = nd->routers_at = nd->routes_at = USEC_NEVER;
+	if (cfg->loopback_only)
+		return 0;
 	r = route_onlink_add(st, &link_local, 64, USEC_NEVER);
 	if (r < 0 && r != -EEXIST)
 		return r;

@@ -90,6 +90,7 @@ bool stack_event(struct stack *st, struct stack_event *ret_event);
 int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len);	/* makes the on-link route too; -EEXIST, -ENOSPC */
 /* IPv6 is refused, and frames of it are dropped, until it is started. */
 struct stack_ip6 {
+	bool loopback_only;	/* no address on the wire, nothing is said there */
 	bool accept_ra;		/* listen to routers: default route, prefixes, addresses made of them, MTU, hop limit */
 	uint64_t secret[2];	/* for interface ids that stay (RFC 7217); 0: they are made of the Ethernet address */
 };

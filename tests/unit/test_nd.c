@@ -536,6 +536,14 @@ TEST(redirect_of_the_router_in_use_is_followed)
 
 /* ---- repair ---- */
 
+TEST(repair_of_a_host_without_ip6_says_nothing)
+{
+	lower_start(false);
+	stack_repair(st, 0, now);
+	run_to(now + SEC(100));
+	cr_assert(!out());
+}
+
 TEST(repair_keeps_addresses_and_asks_again)
 {
 	us_fresh();
