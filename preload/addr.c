@@ -63,9 +63,7 @@ socklen_t addr_from_endpoint(int family, const struct endpoint *ep, union sockad
 	}
 	ret->in6.sin6_family = AF_INET6;
 	ret->in6.sin6_port = htons(ep->port);
-	/* a socket bound to the wildcard shows ::, not ::ffff:0.0.0.0 */
-	if (!ipaddr_is_any(ep->addr))
-		memcpy(&ret->in6.sin6_addr, ep->addr.b, sizeof(ep->addr.b));
+	memcpy(&ret->in6.sin6_addr, ep->addr.b, sizeof(ep->addr.b));
 	if (addr_has_scope(ep->addr))
 		ret->in6.sin6_scope_id = host->ifindex;
 	return sizeof(ret->in6);

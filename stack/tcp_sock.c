@@ -323,6 +323,8 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 {
 	struct tcp_conn *t = s->conn;
 	bool used = !t || t->state != TCPS_CLOSED || t->flags & TF_BOUND;
+	uint8_t v6only;
+	int r;
 
 	(void)now;
 	if (!t || (t->family == 6 && used))
@@ -336,8 +338,15 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 		return -EADDRNOTAVAIL;
 	if (used) /* Linux looks at it last for IPv4, first for IPv6 */
 		return -EINVAL;
-	if (ep->port || !t->opts.bind_no_port)
-		return bind_with_port(st, t, ep);
+	v6only = t->opts.v6only;
+	if (!ipaddr_is_v4(ep->addr) && !ipaddr_is_any(ep->addr))
+		t->opts.v6only = 1; /* as Linux: it can be nothing else from now on */
+	if (ep->port || !t->opts.bind_no_port) {
+		r = bind_with_port(st, t, ep);
+		if (r < 0)
+			t->opts.v6only = v6only;
+		return r;
+	}
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
 	t->lport = 0;
@@ -558,8 +567,8 @@ static int connect_route(struct stack *st, struct tcp_conn *t, const struct endp
 		else if (!first_addr(st, v6, &dst.addr) && !(v6 && !t->opts.v6only && first_addr(st, false, &dst.addr)))
 			return -ENETUNREACH;
 	}
-	if (t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr) != ipaddr_is_v4(dst.addr))
-		return ipaddr_is_v4(t->laddr) ? -EAFNOSUPPORT : -EINVAL; /* as Linux: one end IPv4, the other not */
+	if (ipaddr_is_v4(t->laddr) && !ipaddr_is_v4(dst.addr))
+		return -EAFNOSUPPORT; /* bound to an IPv4 address, or to all of them */
 	if (route_broadcast(st, &dst.addr))
 		return -ENETUNREACH;
 	if (!stack_has_route(st, dst.addr))

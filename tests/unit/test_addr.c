@@ -40,13 +40,15 @@ Test(addr, both_families_there_and_back)
 	cr_assert(ipaddr_is_v4(ep.addr));
 }
 
-Test(addr, wildcard_of_ipv6_socket_is_not_mapped)
+Test(addr, wildcard_of_ipv6_socket_is_shown_as_it_was_given)
 {
-	struct endpoint ep = { ipaddr_v4(0), 7 };
-	union sockaddr_any a, want = in6("::", 7);
+	struct endpoint mapped = { ipaddr_v4(0), 7 }, any = { .port = 7 };
+	union sockaddr_any a, want = in6("::ffff:0.0.0.0", 7), want_any = in6("::", 7);
 
-	addr_from_endpoint(6, &ep, &a);
+	addr_from_endpoint(6, &mapped, &a);
 	cr_assert_eq(memcmp(&a.in6, &want.in6, sizeof(a.in6)), 0);
+	addr_from_endpoint(6, &any, &a);
+	cr_assert_eq(memcmp(&a.in6, &want_any.in6, sizeof(a.in6)), 0);
 }
 
 Test(addr, lengths_and_families_as_linux)
