@@ -252,6 +252,7 @@ int host_format(int memfd, const struct config *cfg, const struct host_device *d
 		rc = format_stack(h, cfg, dev);
 	if (rc)
 		return failed(ret_err, err_bytes, "arena", text, rc, "give more bytes with --arena");
+	stack_capture(h->shard.stack, h->pcap_path[0]);
 	rc = format_rows(h, cfg, dev, ret_err, err_bytes);
 	if (rc)
 		return rc;

@@ -39,6 +39,7 @@
 #define TX_BATCH	32
 #define HOLD_OPS_MAX	32
 #define HOLD_MAX_US	200
+#define BULK_BYTES	65536 /* so much is not held back, and answers to it may be there already */
 #define ABSENCE_LONG_US 100
 #define LOOK_FRESH_US	10 /* an EAGAIN this soon after a look at the queue needs no other look */
 #define LOOK_DUE_US	200 /* a wait that finds its events ready looks at the queue itself after that long */
@@ -318,6 +319,8 @@ static void output_queue(struct thr *t, struct pbuf *list)
 
 /* ---- leaving the library ---- */
 
+static bool input_locked(struct thr *t, bool rx);
+
 /* May what the stack has to send stay there a little? */
 static bool output_may_wait(struct thr *t)
 {
@@ -340,7 +343,7 @@ static void leave_as_passenger(struct thr *t, bool sleeps)
 	bool ring;
 
 	tx_done_return(t);
-	t->undelivered = 0;
+	t->undelivered = t->sent_bytes = 0;
 	if (sleeps)
 		sleeper_link(&host->queue.passenger, t->waiter);
 	events_deliver(t);
@@ -354,6 +357,30 @@ static void leave_as_passenger(struct thr *t, bool sleeps)
 		passenger_ring();
 }
 
+/**
+ * bulk_turn() - send much, and take in at once what answers it
+ *
+ * The peer may have acknowledged while it was sent (on one machine it has). Then the cells are free again while their memory
+ * is still in the cache, and the next write has them; else a whole send buffer of cold memory would be gone through in turn.
+ *
+ * Return: true: done, and the lock is held; false: somebody else reads the queue, nothing was done
+ */
+static bool bulk_turn(struct thr *t)
+{
+	struct io_wait iw = { .rx = true, .block = false, .deadline = USEC_NEVER, .wake_seen = t->waker->word };
+
+	t->sent_bytes = 0;
+	if (t->slot == SLOT_KEEPER || !loop_ensure(t) || !role_take(t))
+		return false;
+	atomic_store_explicit(&host->queue.looked_at, t->now, memory_order_relaxed);
+	io_loop_wait(t->loop, &iw);
+	input_locked(t, true);
+	role_out(t);
+	if (host->queue.sleeper || host->queue.passenger)
+		keeper_want(KEEPER_TICK); /* it may have been the keeper that had the role, for them */
+	return true;
+}
+
 void thr_leave(struct thr *t)
 {
 	thr_defer();
@@ -363,20 +390,23 @@ void thr_leave(struct thr *t)
 		return;
 	}
 	for (;;) {
+		bool bulk = t->sent_bytes >= BULK_BYTES;
 		struct pbuf *out = NULL;
 
 		tx_done_return(t);
 		events_deliver(t);
-		if (stack_output_pending(host->shard.stack) && !output_may_wait(t))
+		if (stack_output_pending(host->shard.stack) && (bulk || !output_may_wait(t)))
 			out = output_take(t, TX_BATCH);
 		deadline_publish(t);
 		if (stack_live(host->shard.stack))
 			keeper_want(KEEPER_SLOW);
 		shard_unlock(t);
 		wakes_send(t);
-		if (!out)
+		if (!out && !bulk)
 			break;
 		output_queue(t, out);
+		if (bulk && bulk_turn(t))
+			continue;
 		if (t->loop)
 			io_loop_flush(t->loop);
 		tx_reap(t);
@@ -394,7 +424,7 @@ static struct pbuf *sleep_prepare(struct thr *t)
 
 	tx_done_return(t);
 	out = output_take(t, TX_BATCH);
-	t->undelivered = 0;
+	t->undelivered = t->sent_bytes = 0;
 	t->role = role_take(t);
 	if (t->role) {
 		queue_sleeper_drop(t->waiter);

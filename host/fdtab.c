@@ -18,7 +18,7 @@
 #include "slot.h"
 #include "sys.h"
 
-#define FD_NUMBERS (1024 * FD_CHUNK)
+_Static_assert(FD_NUMBERS == 1024 * FD_CHUNK, "a chunk for each thousand");
 #define DROP_PIECE 64 /* entries per hold of the shard lock: about 20 us where each closes a connection */
 
 static struct fdchunk *chunk_at(const struct slot *s, uint32_t i)
@@ -27,7 +27,16 @@ static struct fdchunk *chunk_at(const struct slot *s, uint32_t i)
 	return atomic_load_explicit(&s->chunk[i], memory_order_acquire);
 }
 
-struct fdent *fdtab_lookup(int fd)
+_Atomic uint8_t *fdmap;
+uint32_t fdmap_numbers;
+
+void fdmap_fill(void)
+{
+	for (int fd = fdtab_next(slot_self(), 0); fd >= 0; fd = fdtab_next(slot_self(), fd + 1))
+		atomic_store_explicit(&fdmap[fd], 1, memory_order_relaxed);
+}
+
+struct fdent *fdtab_entry(int fd)
 {
 	struct slot *s = slot_self_page ? slot_self_page->slot : NULL;
 	struct fdchunk *c;
@@ -148,6 +157,7 @@ int fdtab_set(int fd, struct file *file, uint32_t flags, struct file **ret_old)
 	file_moves(file);
 	file_ref(file);
 	atomic_fetch_add_explicit(&file->numbers, 1, memory_order_relaxed);
+	atomic_store_explicit(&fdmap[fd], 1, memory_order_relaxed);
 	ent_store(s, e, file_handle(file), flags);
 	leaf_unlock(&s->table_lock);
 	*ret_old = number_gone(old);
@@ -164,8 +174,8 @@ static struct file *ent_clear_locked(struct slot *s, struct fdent *e)
 	return number_gone(old);
 }
 
-/* A table has its lock for the fork of its own process; one whose process is gone has no use for it. */
-static struct file *ent_clear(struct slot *s, struct fdent *e)
+/* A table has its lock for the fork of its own process; one whose process is gone has no use for it. @fd: its number, for fdmap */
+static struct file *ent_clear(struct slot *s, struct fdent *e, int fd)
 {
 	struct file *f;
 
@@ -173,6 +183,7 @@ static struct file *ent_clear(struct slot *s, struct fdent *e)
 		return ent_clear_locked(s, e);
 	leaf_lock(&s->table_lock, NULL);
 	f = ent_clear_locked(s, e);
+	atomic_store_explicit(&fdmap[fd], 0, memory_order_relaxed);
 	leaf_unlock(&s->table_lock);
 	return f;
 }
@@ -181,7 +192,7 @@ struct file *fdtab_clear(int fd)
 {
 	struct fdent *e = fdtab_lookup(fd);
 
-	return e ? ent_clear(slot_self_page->slot, e) : NULL;
+	return e ? ent_clear(slot_self_page->slot, e, fd) : NULL;
 }
 
 int fdtab_cloexec(int fd, bool on)
@@ -276,6 +287,8 @@ void fdtab_move(uint32_t to, uint32_t from)
 	atomic_store(&src->chunk_top, 0);
 	atomic_store(&dst->n_entries, atomic_exchange(&src->n_entries, 0));
 	leaf_unlock(&host->fdchunk_lock);
+	if (to == slot_self())
+		fdmap_fill();
 }
 
 /* is @fd of this process still some socket: our placeholder, or the kernel's own while undecided */
@@ -395,7 +408,7 @@ static void piece_drop(struct thr *t, uint32_t slot, const int *fd, unsigned n)
 		struct fdchunk *c = chunk_at(s, (unsigned)fd[i] / FD_CHUNK);
 
 		if (c)
-			file_unref(t, ent_clear(s, &c->ent[(unsigned)fd[i] % FD_CHUNK]));
+			file_unref(t, ent_clear(s, &c->ent[(unsigned)fd[i] % FD_CHUNK], fd[i]));
 	}
 	thr_leave(t);
 }

@@ -9,6 +9,7 @@
  * Only raw system calls here (sys.h): we are inside a program whose socket calls we replace.
  */
 #include <dlfcn.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/un.h>
@@ -65,6 +66,8 @@ static int our_fd_set(struct our_fd *o, int fd)
 		return rc;
 	}
 	*o = (struct our_fd){ .fd = fd, .dev = st.st_dev, .ino = st.st_ino };
+	if (fd < host_fd_lowest)
+		host_fd_lowest = fd;
 	return fd;
 }
 
@@ -76,7 +79,9 @@ static void our_fd_close(struct our_fd *o)
 	o->fd = -1;
 }
 
-bool host_fd_is_ours(int fd)
+int host_fd_lowest = INT_MAX;
+
+bool host_fd_is_listed(int fd)
 {
 	for (unsigned i = 0; fd >= 0 && i < HOST_FDS_MAX; i++)
 		if (fd == our_fds[i].fd)

@@ -34,7 +34,12 @@ void host_queue_adopt(int fd);
 int host_placeholder_fd(void);
 /** host_fd_is_ours() - is @fd one of the library's own (close, close_range and dup2 must leave it alone) */
 enum host_fd { HOST_FD_QUEUE, HOST_FD_PLACEHOLDER, HOST_FD_LINK, HOST_FD_WAKE, HOST_FD_SELF, HOST_FD_BELL, HOST_FDS_MAX };
-bool host_fd_is_ours(int fd);
+bool host_fd_is_listed(int fd);
+extern int host_fd_lowest __attribute__((visibility("hidden"))); /* none of them was ever below; INT_MAX: there is none */
+static inline bool host_fd_is_ours(int fd)
+{
+	return __builtin_expect(fd >= host_fd_lowest, 0) && host_fd_is_listed(fd);
+}
 /** host_fds() - those that are open, lowest first. Return: how many */
 unsigned host_fds(int ret_fds[HOST_FDS_MAX]);
 /** host_fd_adopt() - @fd is the library's own from now on. Takes. Return: its new number, high up, or negative errno */

@@ -202,16 +202,13 @@ static void pump_end(struct pumps *ps, struct pump *p)
 
 /* ---- moving octets ---- */
 
-static size_t iov_cut(struct iovec *v, int *n, size_t want)
+static void iov_cut(struct iovec *v, int n, size_t left)
 {
-	size_t got = 0;
-
-	for (int i = 0; i < *n; i++) {
-		if (v[i].iov_len > want - got)
-			v[i].iov_len = want - got;
-		got += v[i].iov_len;
+	for (int i = 0; i < n; i++) {
+		if (v[i].iov_len > left)
+			v[i].iov_len = left;
+		left -= v[i].iov_len;
 	}
-	return got;
 }
 
 /* A stretch without the lock, the direction marked busy; handlers do not matter here. */
@@ -232,59 +229,57 @@ static ssize_t moved(struct pumps *ps, struct file *f, uint32_t *busy, uint32_t 
 	return r;
 }
 
-/* From the connection to the program. Return: octets, 0: end of stream, -EAGAIN: at rest, else: broken */
-static ssize_t move_in(struct pumps *ps, struct pump *p)
+/* A process of ours has the connection back: the pump waits until its numbers have gone. */
+static void wait_claimed(struct pumps *ps, struct pump *p)
 {
-	struct iovec v[CELLS_PER_PIECE];
-	struct file *f = p->row->file;
-	ssize_t r;
-	int n = 0;
-
-	ps->t->now = io_now();
-	shard_lock(ps->t);
-	if (p->row->claimed) {
-		shard_unlock(ps->t);
-		if (!p->waits) {
-			p->next_claimed = ps->claimed;
-			ps->claimed = p;
-		}
-		p->waits = true;
-		return -EAGAIN;
+	if (!p->waits) {
+		p->next_claimed = ps->claimed;
+		ps->claimed = p;
 	}
-	r = tcp_recv_begin(host->shard.stack, f->tcb, 0, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
-	if (r == -EBUSY) { /* a process of ours copies: it tells the set when it is done */
-		f->recv_busy |= FILE_BUSY_WANTED;
-		r = -EAGAIN;
-	} else if (r > 0) {
-		p->row->pumped = 1;
-		r = moved(ps, f, &f->recv_busy, EPOLLIN, p->fd, v, n);
-		tcp_recv_done(host->shard.stack, f->tcb, r > 0 ? (size_t)r : 0, ps->t->now);
-	}
-	thr_leave(ps->t);
-	return r;
+	p->waits = true;
 }
 
-/* From the program to the connection. Return as above */
-static ssize_t move_out(struct pumps *ps, struct pump *p)
+/**
+ * move() - one piece
+ * @in: from the connection to the program, else from the program to the connection
+ *
+ * Return: octets, 0: end of stream, -EAGAIN: at rest, else: broken
+ */
+static ssize_t move(struct pumps *ps, struct pump *p, bool in)
 {
-	struct iovec v[CELLS_PER_PIECE];
+	struct stack *st = host->shard.stack;
 	struct file *f = p->row->file;
+	uint32_t *busy = in ? &f->recv_busy : &f->send_busy;
+	struct iovec v[CELLS_PER_PIECE];
 	ssize_t r;
 	int n = 0;
 
 	ps->t->now = io_now();
 	shard_lock(ps->t);
-	if (p->row->claimed && tcp_error_pending(f->tcb))
+	if (in && p->row->claimed) {
+		shard_unlock(ps->t);
+		wait_claimed(ps, p);
+		return -EAGAIN;
+	}
+	if (in)
+		r = tcp_recv_begin(st, f->tcb, 0, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
+	else if (p->row->claimed && tcp_error_pending(f->tcb))
 		r = -EPIPE; /* it is told once: to the process that has the connection again */
 	else
-		r = tcp_send_begin(host->shard.stack, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
-	if (r == -EBUSY) {
-		f->send_busy |= FILE_BUSY_WANTED;
+		r = tcp_send_begin(st, f->tcb, PIECE_BYTES, v, CELLS_PER_PIECE, &n);
+	if (r == -EBUSY) { /* a process of ours copies: it tells the set when it is done */
+		*busy |= FILE_BUSY_WANTED;
 		r = -EAGAIN;
 	} else if (r > 0) {
-		iov_cut(v, &n, PIECE_BYTES);
-		r = moved(ps, f, &f->send_busy, EPOLLOUT, p->fd, v, n);
-		tcp_send_commit(host->shard.stack, f->tcb, r > 0 ? (size_t)r : 0, 0, ps->t->now);
+		p->row->pumped |= in;
+		iov_cut(v, n, PIECE_BYTES);
+		r = moved(ps, f, busy, in ? EPOLLIN : EPOLLOUT, p->fd, v, n);
+		if (in)
+			tcp_recv_done(st, f->tcb, r > 0 ? (size_t)r : 0, ps->t->now);
+		else
+			tcp_send_commit(st, f->tcb, r > 0 ? (size_t)r : 0, 0, ps->t->now);
+	} else if (r == 0 && in) {
+		tcp_mark_pass(st, f->tcb);
 	}
 	thr_leave(ps->t);
 	return r;
@@ -316,10 +311,10 @@ static bool pump_run(struct pumps *ps, struct pump *p)
 	ssize_t in = -EAGAIN, out = -EAGAIN;
 
 	for (int i = 0; i < PIECES_PER_TURN; i++) {
-		out = p->out_done ? -EAGAIN : move_out(ps, p);
+		out = p->out_done ? -EAGAIN : move(ps, p, false);
 		if (out == 0)
 			out_ended(ps, p);
-		in = p->in_done || p->hup ? -EAGAIN : move_in(ps, p);
+		in = p->in_done || p->hup ? -EAGAIN : move(ps, p, true);
 		if (in == 0) {
 			p->in_done = true;
 			sys_call(SYS_shutdown, p->fd, SHUT_WR);

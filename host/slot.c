@@ -31,7 +31,7 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#define LEAF_LOOK_NS 50000000L
+#define LEAF_LOOK_NS 10000000L /* held for a few instructions, perhaps under the shard lock */
 #define BURY_US	     MSEC(200)
 #define BURY_LOOK_NS 20000000L
 
@@ -70,14 +70,16 @@ static int self_page_make(void)
 
 	if (slot_self_page)
 		return 0;
-	p = sys_call(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = sys_call(SYS_mmap, 0, 4096 + FD_NUMBERS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p < 0 && p > -4096)
 		return (int)p;
-	if (sys_call(SYS_madvise, p, 4096, MADV_WIPEONFORK, 0, 0, 0) < 0) {
-		sys_call(SYS_munmap, p, 4096, 0, 0, 0, 0);
+	if (sys_call(SYS_madvise, p, 4096 + FD_NUMBERS, MADV_WIPEONFORK, 0, 0, 0) < 0) {
+		sys_call(SYS_munmap, p, 4096 + FD_NUMBERS, 0, 0, 0, 0);
 		return -ENOMEM;
 	}
 	slot_self_page = (struct slot_self_page *)p;
+	fdmap = (_Atomic uint8_t *)(p + 4096);
+	fdmap_numbers = FD_NUMBERS;
 	return 0;
 }
 
@@ -86,6 +88,8 @@ static void self_set(uint32_t index)
 	slot_self_page->pid = sys_getpid();
 	slot_self_page->slot = index ? &host->slot[index] : NULL;
 	slot_self_page->index = index;
+	if (index)
+		fdmap_fill();
 }
 
 /* ---- /proc/PID/stat ---- */
@@ -183,11 +187,34 @@ enum slot_life slot_life(uint32_t slot)
 
 /* ---- leaf locks ---- */
 
+/* Slept in vain for @seen. Return: true: the lock is ours now, taken from the dead */
+static bool leaf_inspect(_Atomic uint32_t *word, uint32_t seen, uint32_t me)
+{
+	uint32_t slot = LEAF_SLOT(seen), w = seen;
+
+	if (passenger || atomic_load(word) != seen)
+		return false;
+	switch (slot_life(slot)) {
+	case SLOT_GONE:
+		return atomic_compare_exchange_strong(word, &w, me | LEAF_CONTENDED);
+	case SLOT_STOPPED:
+		if (!atomic_compare_exchange_strong(word, &w, seen | LEAF_STOP_AFTER))
+			return false; /* it moved: not stopped after all */
+		w = seen | LEAF_STOP_AFTER;
+		if (sys_kill(host->slot[slot].pid, SIGCONT) < 0) /* of another user: who may will come */
+			atomic_compare_exchange_strong(word, &w, seen);
+		return false;
+	case SLOT_TRACED:
+	case SLOT_RUNS:
+		return false;
+	}
+	return false;
+}
+
 enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 {
 	const struct timespec look = { 0, LEAF_LOOK_NS };
 	uint32_t me = slot_self(), v = 0;
-	int rc;
 
 	thr_depth++;
 	/* acquire: pairs with the release in leaf_unlock() */
@@ -203,16 +230,11 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 		}
 		if (!(v & LEAF_CONTENDED) && !atomic_compare_exchange_weak(word, &v, v | LEAF_CONTENDED))
 			continue;
-		rc = sys_futex_wait(word, v | LEAF_CONTENDED, &look);
-		if (rc == -ETIMEDOUT && !passenger && atomic_load(word) == (v | LEAF_CONTENDED) &&
-		    slot_life(v & ~LEAF_CONTENDED) == SLOT_GONE) {
-			uint32_t dead = v | LEAF_CONTENDED;
-
-			if (atomic_compare_exchange_strong(word, &dead, me | LEAF_CONTENDED)) {
-				if (ret_dead)
-					*ret_dead = v & ~LEAF_CONTENDED;
-				return LEAF_BROKEN;
-			}
+		v |= LEAF_CONTENDED;
+		if (sys_futex_wait(word, v, &look) == -ETIMEDOUT && leaf_inspect(word, v, me)) {
+			if (ret_dead)
+				*ret_dead = LEAF_SLOT(v);
+			return LEAF_BROKEN;
 		}
 		v = atomic_load_explicit(word, memory_order_relaxed);
 	}
@@ -221,10 +243,15 @@ enum leaf_result leaf_lock(_Atomic uint32_t *word, uint32_t *ret_dead)
 void leaf_unlock(_Atomic uint32_t *word)
 {
 	/* release: what was written under the lock comes first; pairs with the acquire in leaf_lock() */
-	if (atomic_exchange_explicit(word, 0, memory_order_release) & LEAF_CONTENDED)
-		sys_futex_wake(word, 1);
-	if (!--thr_depth && thr_signal_pending && *thr_signal_pending && thr_depth0_hook)
-		thr_depth0_hook();
+	uint32_t was = atomic_exchange_explicit(word, 0, memory_order_release);
+
+	if (__builtin_expect(was & (LEAF_CONTENDED | LEAF_STOP_AFTER), 0)) {
+		if (was & LEAF_CONTENDED)
+			sys_futex_wake(word, 1);
+		if (was & LEAF_STOP_AFTER)
+			sys_kill(sys_getpid(), SIGSTOP);
+	}
+	thr_undefer();
 }
 
 /* ---- taking and giving back ---- */
@@ -321,6 +348,30 @@ static void state_store(struct slot *s, uint32_t state)
 {
 	atomic_store(&s->state, state);
 	sys_futex_wake(&s->state, INT32_MAX);
+}
+
+/**
+ * slots_recount() - how many slots are in use
+ *
+ * Claim and count are two stores, and so are their ends: whether one who died between them had been counted cannot be told. Who
+ * comes or goes this very moment is waited for, a little; if it died as well, its own end brings us here again.
+ */
+static void slots_recount(void)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		uint32_t was = atomic_load(&host->n_live), top = atomic_load(&host->slot_top), n = 0;
+		bool settled = true;
+
+		for (uint32_t i = SLOT_KEEPER; i < top; i++) {
+			bool claimed = atomic_load(&host->slot[i].pid) != 0;
+
+			n += claimed;
+			settled &= !claimed || atomic_load(&host->slot[i].state) != SLOT_FREE;
+		}
+		if (settled && atomic_compare_exchange_strong(&host->n_live, &was, n))
+			return;
+		sys_call(SYS_sched_yield);
+	}
 }
 
 /* The slot's last user is gone; pid is cleared last, since that is what makes it free to claim */
@@ -502,6 +553,7 @@ int slot_exec_adopt(struct thr *t)
 void slot_drop(struct thr *t, uint32_t slot)
 {
 	struct slot *s = &host->slot[slot];
+	bool counted = atomic_load(&s->state) != SLOT_FREE;
 
 	if (atomic_load(&s->pid) == 0)
 		return;
@@ -515,6 +567,8 @@ void slot_drop(struct thr *t, uint32_t slot)
 	thr_leave(t);
 	fdtab_drop(t, slot, FDTAB_ALL);
 	slot_free(slot);
+	if (!counted) /* it died at coming or going */
+		slots_recount();
 }
 
 /* Return: its process has ended, has been waited for, and is not dropped yet */

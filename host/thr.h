@@ -36,6 +36,7 @@ struct thr {
 	struct pbuf *tx_done;	/* finished frames, to be handed back under the lock */
 	uint32_t undelivered;	/* flush rule: events of the last wait the program has not yet acted on, see thr_acted() */
 	uint32_t held_ops;	/* operations since output was first held back */
+	uint32_t sent_bytes;	/* of payload given to the stack since this thread last looked at the queue; see bulk_turn() */
 	usec_t held_since;	/* 0: nothing is held */
 	bool role;		/* this thread went to sleep as driver */
 	usec_t stack_deadline;	/* next timer, noted under the lock before sleeping as driver */

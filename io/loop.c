@@ -51,6 +51,7 @@ static int loop_open_at(struct io_loop **ret_loop, const struct io_loop_config *
 		return -ENOMEM;
 	l->self_bytes = sizeof(*l);
 	l->wake_fd = l->dev_fd = -1;
+	l->rx_max = LANDING_N;
 	l->kind = cfg->kind;
 	l->mem = cfg->mem;
 	l->waker = waker;
@@ -213,8 +214,20 @@ int io_loop_rx(struct io_loop *l, struct frame *ret_frames, int max, bool may_re
 	return n;
 }
 
+/* How many buffers the next batch may fill */
+static void rx_max_set(struct io_loop *l)
+{
+	uint32_t n = l->rx_next - l->rx_first, bytes = 0;
+
+	for (uint32_t i = l->rx_first; i != l->rx_next; i++)
+		bytes += l->rxq[i % LANDING_N].len;
+	if (n > 0)
+		l->rx_max = bytes / n > LANDING_LARGE_BYTES ? LANDING_FEW : LANDING_N;
+}
+
 void io_loop_rx_done(struct io_loop *l)
 {
+	rx_max_set(l);
 	/* newest first: on the stack the buffer used longest ago, the coldest, must not come out on top */
 	for (uint32_t i = l->rx_next; i != l->rx_first; i--)
 		l->ops->rx_return(l, l->rxq[(i - 1) % LANDING_N].buf);
@@ -338,7 +351,7 @@ static void loop_tx_record(struct io_loop *l, struct pbuf *p)
 
 	if (l->pcap)
 		pcap_iov(l->pcap, iov, n, false);
-	if (l->impair_tx)
+	if (l->impair_tx && !p->told)
 		impair_push(l->impair_tx, iov, n, io_now());
 }
 
@@ -349,7 +362,7 @@ struct pbuf *loop_tx_next(struct io_loop *l)
 	while ((p = pbuf_list_take(&l->txq)) != NULL) {
 		if (l->pcap || l->impair_tx)
 			loop_tx_record(l, p);
-		if (!l->impair_tx)
+		if (!l->impair_tx && !p->told)
 			return p;
 		loop_tx_done(l, p, 0);
 	}

@@ -64,7 +64,7 @@ static void poll_flush(struct io_loop *l)
 
 static void poll_rx_read(struct io_loop *l)
 {
-	while (l->n_free > 0) {
+	while (landing_any(l)) {
 		uint16_t buf = l->free_buf[--l->n_free];
 		long n = loop_dev_read(l, landing_at(l, buf), LANDING_STRIDE);
 

@@ -24,6 +24,8 @@
  */
 #define LANDING_N	     16 /* a power of two: entries of the buffer ring too. 32 cost 64 KiB frames a third (docs/io.md) */
 #define LANDING_STRIDE	     (65u * 1024 + 64)
+#define LANDING_FEW	     4 /* while frames are large: what was filled is read again while the second-level cache still has it */
+#define LANDING_LARGE_BYTES  16384
 #define LANDING_BYTES	     (LANDING_N * (size_t)LANDING_STRIDE)
 _Static_assert(FRAME_MAX_BYTES <= LANDING_STRIDE, "any frame fits a landing buffer");
 
@@ -75,6 +77,7 @@ struct io_loop {
 	uint8_t *landing;
 	uint16_t free_buf[LANDING_N]; /* a stack: the hottest is on top */
 	unsigned n_free;
+	unsigned rx_max; /* buffers that may be filled at a time: LANDING_N or LANDING_FEW, by the frames of the last batch */
 	struct rx_item rxq[LANDING_N]; /* filled: [rx_next, rx_end), borrowed: [rx_first, rx_next); indexes run free */
 	uint32_t rx_first, rx_next, rx_end;
 	bool rx_ready;	     /* levels uring and poll: the device has frames, as far as we know */
@@ -99,6 +102,10 @@ struct io_loop {
 static inline uint8_t *landing_at(const struct io_loop *l, uint16_t buf)
 {
 	return l->landing + (size_t)buf * LANDING_STRIDE;
+}
+static inline bool landing_any(const struct io_loop *l)
+{
+	return l->n_free > LANDING_N - l->rx_max;
 }
 static inline bool rxq_empty(const struct io_loop *l)
 {

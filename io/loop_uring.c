@@ -123,8 +123,12 @@ static void ring_post(struct io_loop *l, uint16_t buf)
  * Only during a wait with the role. A process that ends, by whatever means, runs what its ring has left to do: an armed multishot
  * would take every frame that waits in the queue along with it. Where it finds no buffer it takes none.
  */
-static void ring_bufs_show(struct loop_ring *r)
+static void ring_bufs_show(struct io_loop *l)
 {
+	struct loop_ring *r = l->ring;
+
+	while (r->n_posted < l->rx_max && l->n_free > 0)
+		ring_post(l, l->free_buf[--l->n_free]);
 	/* release: the kernel must see the entries before the tail that covers them; pairs with its acquire of the tail */
 	__atomic_store_n(&r->bufs->tail, r->bufs_tail, __ATOMIC_RELEASE);
 }
@@ -351,7 +355,7 @@ static void ring_rx_arm(struct io_loop *l)
 	struct io_uring_sqe *sqe;
 	uint32_t i;
 
-	if (full && r->n_posted == 0)
+	if (full && r->n_posted == 0 && l->n_free == 0)
 		return; /* all lent out: would end at once with -ENOBUFS */
 	if (l->rx_retry && io_now() < l->rx_retry)
 		return;
@@ -409,7 +413,7 @@ static void ring_rx_cqe(struct io_loop *l, const struct io_uring_cqe *cqe)
 
 static void ring_rx_return(struct io_loop *l, uint16_t buf)
 {
-	if (l->level == IO_LEVEL_FULL)
+	if (l->level == IO_LEVEL_FULL && l->ring->n_posted < l->rx_max)
 		ring_post(l, buf);
 	else
 		l->free_buf[l->n_free++] = buf;
@@ -435,7 +439,7 @@ static unsigned ring_rx_batch(struct io_loop *l, unsigned n)
 	unsigned i;
 	uint32_t at;
 
-	for (i = 0; i < n && l->n_free > 0 && (sqe = ring_sqe(l, &at)) != NULL; i++) {
+	for (i = 0; i < n && landing_any(l) && (sqe = ring_sqe(l, &at)) != NULL; i++) {
 		uint16_t buf = l->free_buf[--l->n_free];
 
 		sqe->opcode = r->is_socket ? IORING_OP_RECV : IORING_OP_READ;
@@ -464,7 +468,7 @@ static void ring_rx_read(struct io_loop *l)
 		return;
 	r->rx_dry = false;
 	if (!r->nowait && !r->is_socket) {
-		while (!r->rx_dry && l->n_free > 0) {
+		while (!r->rx_dry && landing_any(l)) {
 			uint16_t buf = l->free_buf[--l->n_free];
 
 			ring_rx_one(l, buf, (int)loop_dev_read(l, landing_at(l, buf), LANDING_STRIDE));
@@ -631,7 +635,7 @@ static int ring_turn(struct io_loop *l, struct io_wait *w)
 	if (sleep)
 		sleep = waker_sleep_begin(l->waker, w->wake_seen);
 	if (l->ring->bufs && w->rx)
-		ring_bufs_show(l->ring);
+		ring_bufs_show(l);
 	if (sleep || uring_unsubmitted(u) || (!bits && uring_work_waits(u)))
 		e = ring_enter(l, true, sleep ? 1 : 0, timeout, w->mask);
 	if (w->block)

@@ -20,9 +20,10 @@
 #define ENTRY(ours, pass, result, name, params, args)                  \
 	EXPORT(result, name, params)                                  \
 	{                                                             \
-		int saved = errno;                                    \
+		int saved;                                            \
 		if (likely(!(ours)))                                  \
 			return pass(libc_next.name args);             \
+		saved = errno;                                        \
 		return (result)errno_result(sk_##name args, saved);   \
 	}
 #define CALL(route, result, name, params, args)	 CALL_##route(result, name, params, args)

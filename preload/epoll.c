@@ -224,10 +224,11 @@ static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
 
 EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
 {
-	int saved = errno;
+	int saved;
 
 	if (!fdtab_lookup(fd) && !fdtab_lookup(epfd))
 		return libc_next.epoll_ctl(epfd, op, fd, ev);
+	saved = errno;
 	return (int)errno_result(ctl_any(epfd, op, fd, ev), saved);
 }
 
@@ -514,51 +515,71 @@ static int call_private(const struct wait_call *c, usec_t spent_us)
 	return wait_any(c->epfd, c->evs, c->max, us, c->mask);
 }
 
+/* The clock that is only read, for every wait; what it lags behind is taken off, so that no time-out is early. */
+static usec_t coarse_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return SEC((usec_t)ts.tv_sec) + (usec_t)ts.tv_nsec / 1000;
+}
+
+static usec_t spent_since(usec_t begun)
+{
+	struct timespec tick = { 0 };
+	usec_t now = io_now();
+
+	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	begun += (usec_t)tick.tv_nsec / 1000;
+	return now > begun ? now - begun : 0;
+}
+
 /*
  * The kernel's own wait as long as the set has no member of ours. It may get one while a thread sleeps there (rouse.c); the
  * time that is left is then waited on both sides.
  */
 static int call_any(const struct wait_call *c)
 {
-	bool sleeps = c->form == FORM_PWAIT2 || c->ms != 0;
 	usec_t begun;
 	int r;
 
-	if (fdtab_lookup(c->epfd) || (sleeps && !rouse_begin(c->epfd)))
+	if (!rouse_begin(c->epfd))
 		return call_private(c, 0);
-	if (!sleeps)
-		return call_kernel(c);
-	begun = c->ts || c->ms > 0 ? io_now() : 0;
+	begun = c->ts || c->ms > 0 ? coarse_now() : 0;
 	r = call_kernel(c);
 	if (likely(!rouse_end(c->epfd)) || (r < 0 && r != -EFAULT)) /* nowhere to write to: it may have been the marker */
 		return r;
 	r = r < 0 ? 0 : rouse_filter(c->evs, r);
-	return r ? r : call_private(c, begun ? io_now() - begun : 0);
+	return r ? r : call_private(c, begun ? spent_since(begun) : 0);
+}
+
+static SLOW int wait_slow(enum wait_form form, int epfd, struct epoll_event *evs, int max, int ms, const sigset_t *mask)
+{
+	int saved = errno;
+
+	return (int)errno_result(call_any(&(const struct wait_call){ form, epfd, max, ms, evs, NULL, mask }), saved);
 }
 
 EXPORT(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int timeout))
 {
-	const struct wait_call c = { FORM_WAIT, epfd, max, timeout, evs, NULL, NULL };
-	int saved = errno;
-
-	return (int)errno_result(call_any(&c), saved);
+	if (timeout == 0 && likely(!fdmap_has(epfd)))
+		return libc_next.epoll_wait(epfd, evs, max, 0);
+	return wait_slow(FORM_WAIT, epfd, evs, max, timeout, NULL);
 }
 
 EXPORT(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int timeout, const sigset_t *mask))
 {
-	const struct wait_call c = { FORM_PWAIT, epfd, max, timeout, evs, NULL, mask };
-	int saved = errno;
-
-	return (int)errno_result(call_any(&c), saved);
+	if (timeout == 0 && likely(!fdmap_has(epfd)))
+		return libc_next.epoll_pwait(epfd, evs, max, 0, mask);
+	return wait_slow(FORM_PWAIT, epfd, evs, max, timeout, mask);
 }
 
 EXPORT(int, epoll_pwait2,
        (int epfd, struct epoll_event *evs, int max, const struct timespec *timeout, const sigset_t *mask))
 {
-	const struct wait_call c = { FORM_PWAIT2, epfd, max, -1, evs, timeout, mask };
 	int saved = errno;
 
-	return (int)errno_result(call_any(&c), saved);
+	return (int)errno_result(call_any(&(const struct wait_call){ FORM_PWAIT2, epfd, max, -1, evs, timeout, mask }), saved);
 }
 
 EXPORT(int, epoll_create, (int size))

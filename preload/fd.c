@@ -163,17 +163,20 @@ int fd_close_private(int fd)
 	return fd_finish(fd, f);
 }
 
-EXPORT(int, close, (int fd))
+static SLOW int close_slow(int fd)
 {
 	int saved = errno;
 
-	if (unlikely(host_fd_is_ours(fd)) && !slot_is_vfork_child()) {
+	if (host_fd_is_ours(fd) && !slot_is_vfork_child()) {
 		errno = EBADF; /* a loop over all numbers: the library's own are not there */
 		return -1;
 	}
-	if (likely(!fd_is_ours(fd)))
-		return libc_next.close(fd);
-	return (int)errno_result(fd_close_private(fd), saved);
+	return fd_is_ours(fd) ? (int)errno_result(fd_close_private(fd), saved) : libc_next.close(fd);
+}
+
+EXPORT(int, close, (int fd))
+{
+	return likely(!fdmap_has(fd) && fd < host_fd_lowest) ? libc_next.close(fd) : close_slow(fd);
 }
 
 /* Ours in the range lose their entries, or become FD_CLOEXEC; the rest is one call to the kernel. */
@@ -412,28 +415,26 @@ static int fcntl_private(int fd, int cmd, long arg)
 	}
 }
 
-static int fcntl_any(int fd, int cmd, long arg, int (*next)(int, int, ...))
+static SLOW int fcntl_slow(int fd, int cmd, long arg, int (*next)(int, int, ...))
 {
-	int saved = errno;
+	int saved = errno, r;
 
-	if (likely(!fd_is_ours(fd))) {
-		int r = next(fd, cmd, arg);
-
-		return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? fd_forget(r) : r;
-	}
-	return (int)errno_result(fcntl_private(fd, cmd, arg), saved);
+	if (fd_is_ours(fd))
+		return (int)errno_result(fcntl_private(fd, cmd, arg), saved);
+	r = next(fd, cmd, arg);
+	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? fd_forget(r) : r;
 }
 
-/* Whatever the command, one long fetched and passed on is what the kernel's own entry does (I-6). */
+/*
+ * Whatever the command, one long passed on is what the kernel's own entry does (I-6). On this machine a variadic call puts it
+ * where any call does, and a function that does not say `...` need not save all registers first.
+ */
 #define FCNTL(name)                                                      \
-	EXPORT(int, name, (int fd, int cmd, ...))                        \
+	EXPORT_THREE(int, name, (int fd, int cmd, long arg))             \
 	{                                                                \
-		va_list ap;                                              \
-		long arg;                                                \
-		va_start(ap, cmd);                                       \
-		arg = va_arg(ap, long);                                  \
-		va_end(ap);                                              \
-		return fcntl_any(fd, cmd, arg, libc_next.name);          \
+		if (unlikely(fdmap_has(fd) || cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)) \
+			return fcntl_slow(fd, cmd, arg, libc_next.name); \
+		return ((int (*)(int, int, long))(void *)libc_next.name)(fd, cmd, arg); \
 	}
 FCNTL(fcntl)
 FCNTL(fcntl64)
@@ -543,18 +544,16 @@ done:
 	return r;
 }
 
-EXPORT(int, ioctl, (int fd, unsigned long request, ...))
+static SLOW int ioctl_slow(int fd, unsigned long request, void *arg)
 {
 	int saved = errno;
-	va_list ap;
-	void *arg;
 
-	va_start(ap, request);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	if (likely(!fd_is_ours(fd)))
-		return libc_next.ioctl(fd, request, arg);
-	return (int)errno_result(ioctl_private(fd, request, arg), saved);
+	return fd_is_ours(fd) ? (int)errno_result(ioctl_private(fd, request, arg), saved) : libc_next.ioctl(fd, request, arg);
+}
+
+EXPORT_THREE(int, ioctl, (int fd, unsigned long request, void *arg))
+{
+	return likely(!fdmap_has(fd)) ? libc_next.ioctl(fd, request, arg) : ioctl_slow(fd, request, arg);
 }
 
 /* ---- makers: a number that the kernel deals out was free ---- */

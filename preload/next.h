@@ -38,7 +38,7 @@ struct libc_next {
 #undef CALL
 #undef ALIAS
 };
-extern struct libc_next libc_next;
+extern struct libc_next libc_next __attribute__((visibility("hidden")));
 
 /* Our own definitions, by the names C knows them under */
 #define CALL(route, result, name, params, args) result own_##name params;
@@ -66,5 +66,12 @@ void next_resolve(void);
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
 	__attribute__((used)) result own_##name params
+
+/** EXPORT_THREE() - same, for a variadic function of three arguments that does not look which type the third has */
+#define EXPORT_THREE(result, name, params)                                                           \
+	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own3_" #name "\n\t"   \
+		".globl own_" #name "\n\t.hidden own_" #name "\n\t.set own_" #name ", own3_" #name "\n"); \
+	result own3_##name params;                                                                   \
+	result own3_##name params
 
 #endif

@@ -213,6 +213,21 @@ static bool any_is_ours(const struct pollfd *fds, nfds_t n)
 	return false;
 }
 
+/* A set of the kernel's alone goes there as it is; bad memory too, for the kernel says so. */
+static bool user_set_has_ours(const struct pollfd *user, nfds_t n)
+{
+	struct pollfd some[SET_ON_STACK];
+
+	for (nfds_t m; n; user += m, n -= m) {
+		m = n < SET_ON_STACK ? n : SET_ON_STACK;
+		if (user_copy(some, user, m * sizeof(*user)))
+			return false;
+		if (any_is_ours(some, m))
+			return true;
+	}
+	return false;
+}
+
 static int revents_to_user(const struct poll_set *s, struct pollfd *user)
 {
 	for (nfds_t i = 0; i < s->n; i++)
@@ -254,10 +269,11 @@ static usec_t ms_timeout(int ms)
 
 EXPORT(int, poll, (struct pollfd *fds, nfds_t n, int timeout))
 {
-	int saved = errno, r;
+	int saved, r;
 
-	if (!host || !slot_self())
+	if (likely(!fdmap_numbers || !user_set_has_ours(fds, n)))
 		return libc_next.poll(fds, n, timeout);
+	saved = errno;
 	r = poll_any(fds, n, ms_timeout(timeout), NULL);
 	if (r != POLL_IS_KERNELS)
 		return (int)errno_result(r, saved);
@@ -283,11 +299,12 @@ int timespec_timeout(const struct timespec *user, usec_t *ret_us)
 
 EXPORT(int, ppoll, (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask))
 {
-	int saved = errno, r;
+	int saved, r;
 	usec_t us;
 
-	if (!host || !slot_self())
+	if (likely(!fdmap_numbers || !user_set_has_ours(fds, n)))
 		return libc_next.ppoll(fds, n, timeout, mask);
+	saved = errno;
 	r = timespec_timeout(timeout, &us);
 	if (!r)
 		r = poll_any(fds, n, us, mask);

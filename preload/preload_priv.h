@@ -19,6 +19,8 @@
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+/* Out of the way of a hook that has nothing to do: its registers are saved there, not at the hook's begin */
+#define SLOW __attribute__((noinline))
 
 /* ---- results ---- */
 /** errno_result() - negative errno becomes -1 and errno; else errno gets back @saved */

@@ -11,12 +11,16 @@
  * *marker* to the kernel's set, a descriptor that is always ready. Being level-triggered it wakes one sleeper after the
  * other. The last that leaves takes it out again (rouse_end()). Until then others may see it: rouse_filter() hides it.
  *
- * Either the sleeper's note is seen, or the sleeper sees the table's entry: each side writes, fences, and then reads.
+ * Either the sleeper's note is seen, or the sleeper sees the table's entry: each side writes, fences, and then reads. Sleepers
+ * are many and adoptions few, so the fence of both is made by the one who adopts: membarrier(2), or taking a page away, which
+ * interrupts every processor that runs a thread of this process.
  */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "../host/slot.h"
 #include "signal_priv.h"
@@ -87,7 +91,7 @@ bool rouse_begin(int epfd)
 	if (unlikely(!rouse_self.prev))
 		rouse_enlist();
 	atomic_store_explicit(&rouse_self.asleep_in, epfd + 1, memory_order_relaxed);
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with rouse_sleepers() */
+	atomic_signal_fence(memory_order_seq_cst); /* pairs with fence_everywhere() */
 	if (likely(!fdtab_lookup(epfd)))
 		return true;
 	rouse_end(epfd);
@@ -105,7 +109,7 @@ static bool others_sleep(int epfd)
 bool rouse_end(int epfd)
 {
 	atomic_store_explicit(&rouse_self.asleep_in, 0, memory_order_relaxed);
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with rouse_sleepers() */
+	atomic_signal_fence(memory_order_seq_cst); /* pairs with fence_everywhere() */
 	if (likely(!fdtab_lookup(epfd)))
 		return false;
 	thr_defer();
@@ -131,11 +135,28 @@ static int marker_add(int epfd)
 	return marker < 0 ? -errno : libc_next.epoll_ctl(epfd, EPOLL_CTL_ADD, marker, &ev);
 }
 
+/* Every thread of this process has been through a full barrier when it returns. */
+static void fence_everywhere(void)
+{
+	enum { EXPEDITED = 1 << 3, REGISTER_EXPEDITED = 1 << 4 }; /* MEMBARRIER_CMD_PRIVATE_* */
+	char *page;
+
+	if (libc_next.syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0)
+		return;
+	if (libc_next.syscall(SYS_membarrier, REGISTER_EXPEDITED, 0, 0) == 0 && libc_next.syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0)
+		return;
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page != MAP_FAILED) {
+		*(volatile char *)page = 1;
+		munmap(page, 4096);
+	}
+}
+
 void rouse_sleepers(int epfd)
 {
 	int saved = errno;
 
-	atomic_thread_fence(memory_order_seq_cst); /* the table's entry is there; pairs with rouse_begin() and rouse_end() */
+	fence_everywhere(); /* the table's entry is there; pairs with rouse_begin() and rouse_end() */
 	thr_defer();
 	pthread_mutex_lock(&rouse_lock);
 	if (others_sleep(epfd))

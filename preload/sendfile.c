@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/param.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "pump_priv.h"
@@ -42,7 +43,7 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	ssize_t r;
 	int n;
 
-	room = tcp_send_begin(own_stack(), op->f->tcb, want, cell, CELLS_PER_TURN, &n);
+	room = tcp_send_begin(own_stack(), op->f->tcb, MIN(want, XFER_TURN_BYTES), cell, CELLS_PER_TURN, &n);
 	if (room < 0)
 		return room;
 	n = iov_trim(cell, n, want);
@@ -50,6 +51,9 @@ static ssize_t fill_turn(struct op *op, fill_fn *fill, int in, off_t pos, size_t
 	r = fill(in, pos, cell, n);
 	xfer_relock(op, &op->f->send_busy, EPOLLOUT);
 	tcp_send_commit(own_stack(), op->f->tcb, r > 0 ? (size_t)r : 0, flags, op->t->now);
+	op->t->sent_bytes += r > 0 ? (uint32_t)r : 0;
+	if (op->t->sent_bytes >= XFER_TURN_BYTES && (size_t)r < want)
+		xfer_push(op, &op->f->send_busy, EPOLLOUT);
 	return r;
 }
 
@@ -96,10 +100,8 @@ static bool appends(int fd)
 	return own_fcntl(fd, F_GETFL) & O_APPEND;
 }
 
-/* @pos: where to read, -1: at the file's own position */
-static ssize_t sendfile_at(int out_fd, int in_fd, off_t *pos, size_t n)
+static ssize_t sendfile_at(int out_fd, int in_fd, bool at_pos, off_t *pos, size_t n)
 {
-	bool at_pos = *pos >= 0;
 	struct op op;
 	ssize_t r;
 
@@ -107,7 +109,7 @@ static ssize_t sendfile_at(int out_fd, int in_fd, off_t *pos, size_t n)
 		return -EINVAL; /* behind a filter: programs fall back to read() and write() */
 	if (lseek(in_fd, 0, SEEK_CUR) < 0)
 		return errno == EBADF ? -EBADF : at_pos && errno == ESPIPE ? -ESPIPE : -EINVAL;
-	if (appends(out_fd))
+	if ((at_pos && *pos < 0) || appends(out_fd))
 		return -EINVAL;
 	if (n > MOVE_MAX_BYTES)
 		n = MOVE_MAX_BYTES;
@@ -125,7 +127,7 @@ static ssize_t sendfile_any(int out_fd, int in_fd, off_t *user_pos, size_t n)
 
 	if (user_pos && user_copy(&pos, user_pos, sizeof(pos)))
 		return -EFAULT;
-	r = user_pos && pos < 0 ? -EINVAL : sendfile_at(out_fd, in_fd, &pos, n);
+	r = sendfile_at(out_fd, in_fd, user_pos != NULL, &pos, n);
 	return user_pos && user_copy(user_pos, &pos, sizeof(pos)) ? -EFAULT : r;
 }
 
@@ -201,6 +203,8 @@ static ssize_t socket_to_pipe_turn(struct op *op, int pipe, size_t want)
 	int n_cells;
 
 	n = tcp_recv_begin(own_stack(), op->f->tcb, 0, want, cell, CELLS_PER_TURN, &n_cells);
+	if (n == 0)
+		tcp_mark_pass(own_stack(), op->f->tcb);
 	if (n <= 0)
 		return n;
 	n_cells = iov_trim(cell, n_cells, want < (size_t)n ? want : (size_t)n);

@@ -270,7 +270,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 		shard_unlock(op->t);
 		keep = decide_listen_loopback(fd, f->family, v6only, local.port, backlog);
 		if (!keep && host->verbose)
-			dprintf(2, "ownstack: listen_both=loopback: port %u is not to be had on the kernel's loopback: %m; "
+			libc_next.dprintf(2, "ownstack: listen_both=loopback: port %u is not to be had on the kernel's loopback: %m; "
 				"only the private address answers\n", local.port);
 		shard_lock(op->t);
 	}

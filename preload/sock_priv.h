@@ -111,6 +111,9 @@ int connect_decide(struct op *op, int fd, const union sockaddr_any *a, socklen_t
 /** xfer_unlock()/xfer_relock() - a stretch of copying without the lock, handlers put off, f marked busy */
 void xfer_unlock(struct op *op, uint32_t *busy);
 void xfer_relock(struct op *op, uint32_t *busy, uint32_t events);
+#define XFER_TURN_BYTES ((size_t)128 << 10)
+/** xfer_push() - in the middle of a long send: what was queued leaves, and what was acknowledged comes in */
+void xfer_push(struct op *op, uint32_t *busy, uint32_t events);
 /** xfer_send_error() - what a failed send gives: SIGPIPE where it is due. Ends the operation. */
 ssize_t xfer_send_end(struct op *op, ssize_t done, ssize_t r, int flags);
 

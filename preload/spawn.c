@@ -370,6 +370,6 @@ EXPORT(int, pclose, (FILE *fp))
 		return libc_next.pclose(fp);
 	pid = s->pid;
 	free(s);
-	fclose(fp);
+	libc_next.fclose(fp);
 	return system_wait(pid);
 }

@@ -109,8 +109,8 @@ static bool spare_fd_holds(int fd)
 {
 	struct stat is, want;
 
-	return !fdtab_lookup(fd) && fstat(fd, &is) == 0 && fstat(host_placeholder_fd(), &want) == 0 && is.st_ino == want.st_ino &&
-	       is.st_dev == want.st_dev;
+	return !fdtab_lookup(fd) && libc_next.fstat(fd, &is) == 0 && libc_next.fstat(host_placeholder_fd(), &want) == 0 &&
+	       is.st_ino == want.st_ino && is.st_dev == want.st_dev;
 }
 
 int spare_fd_keep(void)

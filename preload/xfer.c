@@ -11,11 +11,12 @@
  * busy, signal handlers are put off: one that left by longjmp would leave it busy for ever. Another thread that finds it
  * busy marks it FILE_BUSY_WANTED and waits; who ends the copy then tells the watchers.
  *
- * Nothing leaves the stack before the operation ends or has to wait, so a large send is seen as a whole and becomes frames
- * of 64 KiB.
+ * Nothing leaves the stack before the operation ends, has to wait, or has moved 128 KiB, so a large send becomes frames of
+ * 64 KiB. Larger turns would be slower: what was copied into cells should be in the cache yet when the device reads it.
  */
 #include <limits.h>
 #include <signal.h>
+#include <sys/param.h>
 #include <sys/syscall.h>
 #include "pump_priv.h"
 #include "sock_priv.h"
@@ -145,6 +146,15 @@ void xfer_relock(struct op *op, uint32_t *busy, uint32_t events)
 		file_notify(op->t, op->f, events);
 }
 
+void xfer_push(struct op *op, uint32_t *busy, uint32_t events)
+{
+	op_hold(op);
+	*busy = op->t->waiter_index;
+	thr_depth++;
+	thr_leave(op->t);
+	xfer_relock(op, busy, events);
+}
+
 static ssize_t move_busy(struct op *op, struct uio *u, const struct iovec *cell, int n_cells, size_t n, enum move move)
 {
 	bool recv = move == MOVE_TO_USER;
@@ -248,7 +258,7 @@ static ssize_t sock_recv(struct op *op, struct uio *u, int flags)
 			}
 			if (r == 0)
 				op_acted(op);
-			if (r == -EAGAIN && !(flags & MSG_PEEK))
+			if ((r == -EAGAIN || r == 0) && !(flags & MSG_PEEK))
 				tcp_mark_pass(own_stack(), f->tcb);
 			if (r == 0 || (u->left == 0 && want))
 				return r < 0 && r != -EAGAIN ? r : (ssize_t)done;
@@ -494,13 +504,13 @@ ssize_t sk___recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags, s
 static ssize_t send_turn(struct op *op, struct uio *u, int flags)
 {
 	struct iovec cell[CELLS_PER_TURN];
-	unsigned how = (flags & MSG_MORE ? TCP_SEND_MORE : 0) | (flags & MSG_OOB ? TCP_SEND_OOB : 0);
+	unsigned how = flags & MSG_MORE ? TCP_SEND_MORE : 0;
 	struct tcb *tcb = op->f->tcb;
 	ptrdiff_t n;
 	ssize_t r;
 	int n_cells;
 
-	n = tcp_send_begin(own_stack(), tcb, u->left ? u->left : 1, cell, CELLS_PER_TURN, &n_cells);
+	n = tcp_send_begin(own_stack(), tcb, u->left ? MIN(u->left, XFER_TURN_BYTES) : 1, cell, CELLS_PER_TURN, &n_cells);
 	if (n < 0)
 		return n;
 	if ((size_t)n > u->left)
@@ -509,7 +519,10 @@ static ssize_t send_turn(struct op *op, struct uio *u, int flags)
 		r = uio_move_cells(u, cell, n_cells, (size_t)n, MOVE_FROM_USER);
 	else
 		r = move_busy(op, u, cell, n_cells, (size_t)n, MOVE_FROM_USER);
+	if (flags & MSG_OOB && !u->left)
+		how |= TCP_SEND_OOB; /* the last octet of all */
 	tcp_send_commit(own_stack(), tcb, r > 0 ? (size_t)r : 0, how, op->t->now);
+	op->t->sent_bytes += r > 0 ? (uint32_t)r : 0;
 	return r;
 }
 
@@ -594,6 +607,8 @@ static ssize_t send_all(struct op *op, struct uio *u, int flags, const struct en
 		}
 		if (r >= 0 && !u->left)
 			return done;
+		if (op->t->sent_bytes >= XFER_TURN_BYTES)
+			xfer_push(op, &f->send_busy, EPOLLOUT);
 		if (empty && r == -EAGAIN)
 			return 0;
 		if (done && nonblock && r < 0)

@@ -99,6 +99,7 @@ struct pbuf *pbuf_alloc(struct stack *st)
 	p->gso_size = 0;
 	p->gso_ecn = 0;
 	p->csum_offset = 0;
+	p->told = 0;
 	return p;
 }
 

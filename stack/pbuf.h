@@ -53,6 +53,7 @@ struct pbuf {
 	uint16_t gso_size; /* payload octets of each segment the device is to make, 0: one packet */
 	uint8_t gso_ecn;   /* CWR is set: on the first segment only */
 	uint8_t csum_offset; /* from the transport header: the device finishes the checksum there; 0: it is finished */
+	uint8_t told;	   /* it was for ourselves and has come: to be recorded, not sent */
 	uint8_t hdr[PBUF_HDR_BYTES];
 	struct pbuf_frag frag[PBUF_FRAGS_MAX];
 };

@@ -184,7 +184,12 @@ void stack_loop(struct stack *st, struct pbuf *p)
 	list_append(&st->loop, &st->loop_last, p);
 }
 
-/* A frame to ourselves: put in one run, then taken in as if it came from the wire. Takes. */
+void stack_capture(struct stack *st, bool on)
+{
+	st->capture = on;
+}
+
+/* A frame to ourselves: put in one run, then taken in as if it came from the wire. Takes, unless there is a capture. */
 static void loop_deliver(struct stack *st, struct pbuf *p, usec_t now)
 {
 	struct frame f = { .data = st->loop_buf };
@@ -197,8 +202,17 @@ static void loop_deliver(struct stack *st, struct pbuf *p, usec_t now)
 		memcpy(st->loop_buf + f.len, p->frag[i].cell->data + p->frag[i].off, p->frag[i].len);
 		f.len += p->frag[i].len;
 	}
-	pbuf_free(st, p);
+	if (!st->capture)
+		pbuf_free(st, p);
 	eth_input(st, &f, true, now);
+}
+
+static struct pbuf *out_of_hand(struct pbuf *p, bool told)
+{
+	p->owner = 0;
+	p->state = PBUF_OUT;
+	p->told = told;
+	return p;
 }
 
 /* Replies and frames to ourselves come before what connections would like to add. */
@@ -207,16 +221,16 @@ struct pbuf *stack_output(struct stack *st, usec_t now)
 	for (;;) {
 		struct pbuf *p = list_pop(&st->out);
 
-		if (p) {
-			p->owner = 0;
-			p->state = PBUF_OUT;
-			return p;
-		}
-		p = list_pop(&st->loop);
 		if (p)
+			return out_of_hand(p, false);
+		p = list_pop(&st->loop);
+		if (p) {
 			loop_deliver(st, p, now);
-		else if (!tcp_output_next(st, now))
+			if (st->capture)
+				return out_of_hand(p, true);
+		} else if (!tcp_output_next(st, now)) {
 			return NULL;
+		}
 	}
 }
 

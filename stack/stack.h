@@ -36,6 +36,7 @@ struct stack_sysctl {
 	uint8_t tcp_ecn;	/* 0 never, 1 ask for it, 2 agree when asked */
 	uint8_t tcp_ecn_fallback; /* a SYN sent again does not ask */
 	uint8_t tcp_slow_start_after_idle;
+	uint8_t tcp_rfc1337;	/* a reset does not end TIME_WAIT */
 	uint64_t mem_limit_bytes;		/* cells of all sockets together */
 };
 /* tcp_fastopen, Linux's bits */
@@ -68,6 +69,8 @@ void stack_input(struct stack *st, const struct frame *f, usec_t now);	/* borrow
  * has read it.
  */
 struct pbuf *stack_output(struct stack *st, usec_t now);
+/** stack_capture() - frames to ourselves come out as well, marked as told: delivered already, to be recorded only */
+void stack_capture(struct stack *st, bool on);
 bool stack_output_pending(const struct stack *st);
 void stack_tx_done(struct stack *st, struct pbuf *p);	/* takes */
 usec_t stack_deadline(const struct stack *st);		/* earliest timer, or USEC_NEVER; may be early, never late */

@@ -53,6 +53,7 @@ struct stack {
 	usec_t started;
 	uint32_t icmp_tokens;		/* rate limit of what we answer, 1,000/s */
 	usec_t icmp_refilled;
+	bool capture;			/* all payload goes by frames, so that it can be recorded */
 	uint8_t *loop_buf;		/* FRAME_MAX_BYTES, where looped frames are put in one run */
 
 	/* ---- TCP ---- */

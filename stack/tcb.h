@@ -142,6 +142,8 @@ struct tcp_conn {
 	uint32_t rcv_bytes;
 	uint32_t snd_mem_bytes, rcv_mem_bytes;	/* blocks held, headers included */
 	uint32_t rcv_space_bytes;	/* window we are ready to give, at most */
+	struct tcp_conn *pair;	/* the other end, where payload goes to it without frames; its pair is this one (tcp_pair.c) */
+	uint8_t looped;		/* the peer's address is ours: the other end may be here */
 
 	/* ---- time ---- */
 	struct timer timer;	/* armed no later than the earliest of deadline[]; fires early rather than being moved */

@@ -131,7 +131,7 @@ int tcp_recv_oob(struct stack *st, struct tcb *tcb, bool peek, uint8_t *ret_octe
 bool tcp_at_mark(const struct tcb *tcb);
 /** tcp_mark_after() - is the mark @skip octets ahead: who read, or peeked at, that many stops here */
 bool tcp_mark_after(const struct tcb *tcb, size_t skip);
-/** tcp_mark_pass() - a read found nothing but the urgent octet, which it leaves out: it is behind the mark now */
+/** tcp_mark_pass() - a read (no peek) found nothing but the urgent octet, or the end behind it: it is behind the mark now, and not unread at close() */
 void tcp_mark_pass(struct stack *st, struct tcb *tcb);
 /** tcp_busy_clear() - the process that began and never ended is dead */
 void tcp_busy_clear(struct stack *st, struct tcb *tcb);

@@ -8,6 +8,7 @@
  * Nothing is decided there. stack_output() pulls: tcp_output_next() takes the first connection in turn and lets it
  * make one frame, by what holds at that moment, in this order:
  *
+ *   0. payload to an end on this host, without a frame                   (tcp_pair.c)
  *   1. a retransmission that recovery asks for, if the pipe has room        (tcp_rexmt_next(), RFC 6675 5 (C))
  *   2. new data that cwnd, snd_wnd, Nagle and cork let go, as one super-frame (send_new())
  *   3. an acknowledgment alone, if one is owed at once
@@ -106,7 +107,7 @@ uint32_t tcp_rcv_window(const struct stack *st, const struct tcp_conn *t)
 }
 
 /* The field of the header; moves rcv_adv. Rounded down, except to keep an edge once offered. */
-static uint16_t wnd_take(const struct stack *st, struct tcp_conn *t)
+uint16_t tcp_wnd_take(const struct stack *st, struct tcp_conn *t)
 {
 	uint32_t wnd = tcp_rcv_window(st, t), unit = 1u << t->rcv_wind_shift, max = 65535u << t->rcv_wind_shift;
 	uint32_t offered = seq_gt(t->rcv_adv, t->rcv_nxt) ? t->rcv_adv - t->rcv_nxt : 0;
@@ -137,7 +138,7 @@ static unsigned opts_put(struct tcp_conn *t, uint8_t *p, bool sack, usec_t now)
 	return n;
 }
 
-static void ack_sent(struct tcp_conn *t)
+void tcp_ack_sent(struct tcp_conn *t)
 {
 	if (t->quick_acks && t->flags & (TF_ACK_NOW | TF_ACK_DELAYED))
 		t->quick_acks--;
@@ -243,9 +244,9 @@ static bool xmit(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t le
 	if (t->ecn)
 		tos = ecn_mark(t, &h, tos, len > 0 && !rexmt);
 	h.opt_len = (uint8_t)opts_put(t, h.opt, len == 0, now);
-	h.wnd = wnd_take(st, t);
+	h.wnd = tcp_wnd_take(st, t);
 	hdr_push(p, &h);
-	ack_sent(t);
+	tcp_ack_sent(t);
 	t->segs_out += p->gso_size ? (len + t->snd_mss - 1) / t->snd_mss : 1;
 	if (len > 0) {
 		uint32_t segs = (len + t->snd_mss - 1) / t->snd_mss;
@@ -302,7 +303,7 @@ bool tcp_xmit_probe(struct stack *st, struct tcp_conn *t, bool zero_window, usec
 	if (!p)
 		return false;
 	h.opt_len = (uint8_t)opts_put(t, h.opt, true, now);
-	h.wnd = wnd_take(st, t);
+	h.wnd = tcp_wnd_take(st, t);
 	hdr_push(p, &h);
 	t->segs_out++;
 	send_to(st, p, &t->laddr, &t->raddr, &t->path, tcp_tos_of(&t->opts, t->raddr), tcp_ttl_of(&t->opts, t->raddr), now);
@@ -754,8 +755,10 @@ static int output_one(struct stack *st, struct tcp_conn *t, usec_t now)
 	if (t->flags & TF_ACK_NOW && tcp_is_synchronized(t) && t->flags & TF_SACK && (t->ooo || t->flags & TF_DSACK))
 		return tcp_xmit_ack(st, t, now) ? 1 : -1;
 	if (may_send_data(t) && !(t->pace_Bps && tcp_pace_waits(st, t, now))) {
-		r = send_rexmt(st, t, now);
-		if (r == 0)
+		bool waits = t->looped && tcp_unsent(t) && tcp_pair_push(st, t, now) && tcp_unsent(t);
+
+		r = waits ? 0 : send_rexmt(st, t, now);
+		if (r == 0 && !waits)
 			r = send_new(st, t, now);
 		if (r != 0)
 			return r;

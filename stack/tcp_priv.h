@@ -128,6 +128,18 @@ static inline uint32_t tcp_flight(const struct tcp_conn *t)
 	return t->snd_nxt - t->snd_una;
 }
 
+uint16_t tcp_wnd_take(const struct stack *st, struct tcp_conn *t); /* the field of the header; moves rcv_adv */
+void tcp_ack_sent(struct tcp_conn *t);	/* an acknowledgment left: none is owed */
+
+/* tcp_pair.c */
+/**
+ * tcp_pair_push() - payload that may leave goes to the other end at once, if that is on this host; while t->looped
+ * Return: false: it leaves by frames
+ */
+bool tcp_pair_push(struct stack *st, struct tcp_conn *t, usec_t now);
+void tcp_pair_read(struct stack *st, struct tcp_conn *t, usec_t now); /* while t->pair: its receive queue has room */
+void tcp_pair_part(struct tcp_conn *t);	/* while t->pair: by frames from now on */
+
 /* tcp_ecn.c */
 #define IP_ECN_MASK 3u
 #define IP_ECN_ECT0 2u
@@ -240,6 +252,10 @@ void tcp_ooo_mark(const struct tcp_conn *t); /* repair: references of its cells 
 void tcp_ooo_forget(struct tcp_conn *t);
 void tcp_rcv_space_init(struct tcp_conn *t);
 
+/* for tcp_pair.c, which sees to sequence numbers: the next octets, by copy, and how many found room; a cell of them, taken */
+uint32_t tcp_recv_copy(struct stack *st, struct tcp_conn *t, const uint8_t *data, uint32_t len);
+void tcp_recv_link(struct tcp_conn *t, struct cell *c);
+void tcp_recv_tell(struct stack *st, struct tcp_conn *t);	/* a reader that waits for as much as there is */
 void tcp_recv_skip(struct stack *st, struct tcp_conn *t);	/* one octet leaves the receive queue unread */
 /* does reading the stream leave out the octet at copied_seq */
 static inline bool tcp_hole_first(const struct tcp_conn *t)
@@ -333,7 +349,7 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 void tcp_tw_free(struct stack *st, struct tcp_tw *tw);	/* takes */
 void tcp_tw_expire(struct stack *st, usec_t now);
 usec_t tcp_tw_ends(const struct stack *st, const struct tcp_tw *tw);	/* about when */
-void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now);	/* repair; lists are empty before */
+void tcp_tw_repair(struct stack *st, usec_t now);	/* all of them: list, table, ports; the latter are empty before */
 bool tcp_tw_reusable(const struct tcp_tw *tw, usec_t now);	/* by a connect of ours, after a second with timestamps */
 
 /* ---- tcp_send.c, and what it needs of tcp_sock.c ---- */

@@ -469,7 +469,7 @@ static void rcv_space_adjust(struct stack *st, struct tcp_conn *t, usec_t now)
 
 /* ---- arrival ---- */
 
-static void tell_reader(struct stack *st, struct tcp_conn *t)
+void tcp_recv_tell(struct stack *st, struct tcp_conn *t)
 {
 	if ((int64_t)t->rcv_bytes >= t->opts.rcvlowat_bytes || t->rcv_bytes >= t->rcv_space_bytes / 2)
 		tcp_event(st, t, TCP_EV_IN | TCP_EV_RDNORM);
@@ -599,11 +599,27 @@ bool tcp_recv_data(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s
 			t->bytes_received += ooo_drain(st, t);
 		rcv_rtt_measure(t, s, now);
 		ack_schedule(st, t, now);
-		tell_reader(st, t);
+		tcp_recv_tell(st, t);
 	}
 	if ((fin && whole) || (t->flags & TF_FIN_OOO && t->fin_seq == t->rcv_nxt))
 		return take_fin(st, t, now);
 	return true;
+}
+
+uint32_t tcp_recv_copy(struct stack *st, struct tcp_conn *t, const uint8_t *data, uint32_t len)
+{
+	return cells_append(st, t, &t->rcv_head, &t->rcv_tail, data, len, t->rcv_bytes > 0);
+}
+
+void tcp_recv_link(struct tcp_conn *t, struct cell *c)
+{
+	c->next = NULL;
+	t->rcv_mem_bytes += cell_block(c);
+	if (t->rcv_tail)
+		t->rcv_tail->next = c;
+	else
+		t->rcv_head = c;
+	t->rcv_tail = c;
 }
 
 /* ---- the program's side ---- */
@@ -692,11 +708,8 @@ ptrdiff_t tcp_recv_begin(struct stack *st, struct tcb *s, size_t skip, size_t wa
 	}
 	if (want == 0 && t->rcv_bytes > 0)
 		return 0;
-	if (t->flags & TF_FIN_RCVD) {
-		if (t->rcv_bytes == 1 && tcp_hole_first(t))
-			tcp_recv_skip(st, t); /* it is left out, so it is not unread at close() */
+	if (t->flags & TF_FIN_RCVD)
 		return 0; /* as Linux's SOCK_DONE: end of file comes before a late error */
-	}
 	if (t->error)
 		return -tcp_conn_error_take(t);
 	if (t->flags & TF_RCV_SHUT)
@@ -808,5 +821,8 @@ void tcp_recv_done(struct stack *st, struct tcb *s, size_t consumed, usec_t now)
 	if (t->urg_data && seq_gt(t->copied_seq, t->rcv_up))
 		t->urg_data = 0;
 	rcv_space_adjust(st, t, now);
-	ack_after_read(st, t);
+	if (t->pair)
+		tcp_pair_read(st, t, now);
+	else
+		ack_after_read(st, t);
 }

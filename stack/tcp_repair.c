@@ -26,7 +26,7 @@ static void unlink_all(struct tcp_conn *t)
 	t->out = t->mem_wait = (struct dnode){ NULL, NULL };
 	t->flags &= ~TF_NOMEM;
 	t->ev.node = (struct dnode){ NULL, NULL };
-	t->acc_next = NULL;
+	t->acc_next = t->pair = NULL;
 	t->port = (struct port_hold){ 0 };
 	if (t->state == TCPS_LISTEN) {
 		uint32_t backlog = t->l.backlog_conns;
@@ -181,7 +181,6 @@ static void restore_others(struct stack *st, usec_t now)
 {
 	uint32_t cursor = 0;
 	struct tcp_req *r;
-	struct tcp_tw *tw;
 
 	while ((r = slab_next(&st->requests, &cursor))) {
 		r->node.linked = 0;
@@ -190,17 +189,7 @@ static void restore_others(struct stack *st, usec_t now)
 		if (!tcp_req_restore(st, r, now))
 			slab_free(&st->requests, r);
 	}
-	cursor = 0;
-	st->tw_first = st->tw_last = 0;
-	st->tw_timer = (struct timer){ .kind = TIMER_TIMEWAIT };
-	while ((tw = slab_next(&st->timewaits, &cursor))) {
-		tw->node.linked = 0;
-		tw->node.kind = TCP_NODE_TW;
-		if (tw->lport == 0) /* died before it was filled in */
-			slab_free(&st->timewaits, tw);
-		else
-			tcp_tw_restore(st, tw, now);
-	}
+	tcp_tw_repair(st, now);
 }
 
 void tcp_repair(struct stack *st, usec_t now)

@@ -223,6 +223,8 @@ static bool rest(struct stack *st, struct tcp_conn *t)
 	__asm__ volatile("" ::: "memory"); /* complete before it is believed */
 	s->conn = NULL;
 	__asm__ volatile("" ::: "memory");
+	if (t->pair)
+		tcp_pair_part(t);
 	wheel_cancel(&st->wheel, &t->timer);
 	cell_put(st, t->cc_cell);
 	tcp_logs_clear(st, t);
@@ -312,6 +314,7 @@ static void load(const struct stack *st, const struct tcb *s, struct tcp_conn *t
 	t->rcv_rtt_us = r->rcv_rtt_us;
 	t->rcvq_space = r->rcvq_space;
 	t->rack_rtt_us = RACK_NONE;
+	t->looped = stack_addr_is_ours(st, t->raddr);
 	t->port = s->port;
 	t->segs_in = r->segs_in;
 	t->segs_out = r->segs_out;

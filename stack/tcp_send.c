@@ -10,6 +10,8 @@
 #include <string.h>
 #include "tcp_priv.h"
 
+#define PAIR_NOW_BYTES 16384u /* held: it need not wait for the operation to end, to a peer on this host */
+
 /* ---- buffers ---- */
 
 /* Linux's sk_stream_memory_free() */
@@ -75,6 +77,7 @@ void tcp_init_transfer(struct stack *st, struct tcp_conn *t, usec_t now)
 	tcp_sndbuf_expand(st, t);
 	t->cwnd_used = 0;
 	t->cwnd_at_ms = tcp_ts_clock(now);
+	t->looped = stack_addr_is_ours(st, t->raddr);
 	tcp_cc_start(st, t, now);
 	tcp_keep_arm(st, t, now);
 	tcp_rest_arm(st, t, now);
@@ -378,6 +381,8 @@ void tcp_send_commit(struct stack *st, struct tcb *s, size_t n, unsigned flags, 
 		tcp_syn_leaves(st, t, now);
 		return;
 	}
+	if (t->looped && t->snd_mem_bytes > PAIR_NOW_BYTES)
+		tcp_pair_push(st, t, now);
 	if (!tcp_writeable(t))
 		t->flags |= TF_NOSPACE;
 	tcp_output_want(st, t);

@@ -193,6 +193,9 @@ void tcp_hash_remove(struct stack *st, struct tcp_conn *t)
 	htab_remove(&st->conns, &t->tcb->node);
 	t->flags &= ~TF_HASHED;
 	st->n_live--;
+	t->looped = 0;
+	if (t->pair)
+		tcp_pair_part(t);
 }
 
 /* Where each state may lead: figure 5 of RFC 9293 and its notes. TIME_WAIT is a struct of its own, so what leads there ends

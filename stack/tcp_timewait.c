@@ -2,11 +2,17 @@
 /*
  * tcp_timewait.c - 2 MSL after an active close, in an object of its own (RFC 9293 3.6.1, RFC 6191, RFC 1337)
  *
- * What the peer may still send is answered with the last acknowledgment. A reset does not end it (RFC 1337). A SYN
- * that must be newer than all of the old connection, by timestamp or sequence number, replaces it (RFC 6191, as
- * Linux); so does a connect of ours after a second if both sides had timestamps.
+ * What the peer may still send is answered with the last acknowledgment. A SYN that must be newer than all of the old
+ * connection, by timestamp or sequence number, replaces it where somebody listens (RFC 6191, as Linux); so does a connect of
+ * ours after a second if both sides had timestamps.
+ *
+ * A reset with the very next sequence number ends it, as on Linux, where RFC 1337 is a setting that is off: a client that meets
+ * an old TIME_WAIT while nobody listens gets our acknowledgment, resets it, asks again and is refused at once. With the
+ * setting on it learns nothing until the TIME_WAIT is over.
  */
 #include "tcp_priv.h"
+
+#define TW_PARTS 64
 
 static void tw_port_key(const struct tcp_tw *tw, struct port_key *ret_key)
 {
@@ -33,10 +39,9 @@ static struct tcp_tw *tw_at(const struct stack *st, uint32_t index)
 	return slab_at(&st->timewaits, index);
 }
 
-static void tw_link(struct stack *st, struct tcp_tw *tw, usec_t now)
+static void tw_link(struct stack *st, struct tcp_tw *tw, usec_t ends)
 {
 	uint32_t index = slab_index(&st->timewaits, tw);
-	usec_t ends = now + st->ctl.tcp_timewait_us;
 	struct tcp_tw *last = tw_at(st, st->tw_last);
 
 	tw->ends_ms = tcp_ts_clock(ends + 999);
@@ -96,13 +101,13 @@ void tcp_tw_expire(struct stack *st, usec_t now)
 
 /* ---- life ---- */
 
-static void tw_insert(struct stack *st, struct tcp_tw *tw, usec_t now)
+static void tw_insert(struct stack *st, struct tcp_tw *tw, usec_t ends)
 {
 	struct port_hold hold; /* not kept: found again by its key */
 	struct port_key key;
 
 	htab_insert(&st->conns, &tw->node, siphash_tuple(&st->key_tuple, &tw->laddr, tw->lport, &tw->raddr, tw->rport));
-	tw_link(st, tw, now);
+	tw_link(st, tw, ends);
 	tw_port_key(tw, &key);
 	tw->flags &= (uint8_t)~TWF_PORT;
 	if (port_join(st, &hold, &key) == 0)
@@ -135,16 +140,44 @@ void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 	tw->flags = tw_flags(t, key.flags);
 	tw->tos = tcp_tos_of(&t->opts, t->raddr);
 	tw->uid = t->opts.uid;
+	tw->ends_ms = tcp_ts_clock(now + st->ctl.tcp_timewait_us);
 	tw->lport = t->lport; /* last: repair takes it for filled in */
 	tcp_hash_remove(st, t);
-	tw_insert(st, tw, now);
+	tw_insert(st, tw, now + st->ctl.tcp_timewait_us);
 	tcp_done(st, t);
 }
 
-/* Repair: when it began is not known in order, so it begins anew */
-void tcp_tw_restore(struct stack *st, struct tcp_tw *tw, usec_t now)
+/*
+ * Each ends when it would have ended. There may be very many, and this is done under the lock of a dead process: so they are put
+ * into the order of the list by 64ths of its length only, and one may end late by so much.
+ */
+void tcp_tw_repair(struct stack *st, usec_t now)
 {
-	tw_insert(st, tw, now);
+	const usec_t all = st->ctl.tcp_timewait_us + 1, part = all / TW_PARTS + 1;
+	uint32_t first[TW_PARTS] = { 0 }, cursor = 0, next;
+	struct tcp_tw *tw;
+
+	st->tw_first = st->tw_last = 0;
+	st->tw_timer = (struct timer){ .kind = TIMER_TIMEWAIT };
+	while ((tw = slab_next(&st->timewaits, &cursor))) {
+		usec_t in = ends_in(tw, now);
+
+		tw->node.linked = 0;
+		tw->node.kind = TCP_NODE_TW;
+		if (tw->lport == 0) { /* died before it was filled in */
+			slab_free(&st->timewaits, tw);
+			continue;
+		}
+		tw->next = first[(in < all ? in : all - 1) / part];
+		first[(in < all ? in : all - 1) / part] = cursor;
+	}
+	for (unsigned k = 0; k < TW_PARTS; k++) {
+		for (uint32_t i = first[k]; i; i = next) {
+			tw = tw_at(st, i);
+			next = tw->next;
+			tw_insert(st, tw, now + ends_in(tw, now));
+		}
+	}
 }
 
 void tcp_tw_free(struct stack *st, struct tcp_tw *tw)
@@ -202,6 +235,8 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 	}
 	if (s->flags & TH_RST) {
 		drop(st, DROP_TCP_RST);
+		if (s->seq == tw->rcv_nxt && !old_ts && !st->ctl.tcp_rfc1337)
+			tcp_tw_free(st, tw);
 		return;
 	}
 	if (s->seq == tw->rcv_nxt && tcp_seg_end(s) == s->seq && !old_ts) { /* nothing in it: the last ACK, once more */
@@ -213,7 +248,7 @@ void tcp_tw_segment(struct stack *st, struct tcp_tw *tw, const struct ip_rx *ip,
 	}
 	if (s->flags & TH_FIN && tcp_seg_end(s) == tw->rcv_nxt) { /* our last ACK was lost */
 		tw_unlink(st, tw);
-		tw_link(st, tw, now);
+		tw_link(st, tw, now + st->ctl.tcp_timewait_us);
 		tcp_xmit_tw_ack(st, tw, now);
 		return;
 	}

@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -26,6 +27,8 @@ HAND_ON = {
     "posix-spawn": "import shutil; p = os.posix_spawn(shutil.which(CAT), [CAT], os.environ, file_actions=["
                    "(os.POSIX_SPAWN_DUP2, s.fileno(), 0), (os.POSIX_SPAWN_DUP2, 0, 1)]); s.close(); os.waitpid(p, 0)",
     "system": "s.set_inheritable(True); os.system('%s <&%d >&%d' % (CAT, s.fileno(), s.fileno())); s.close()",
+    "popen": "import ctypes; c = ctypes.CDLL(None); c.popen.restype = ctypes.c_void_p; c.pclose.argtypes = [ctypes.c_void_p]\n"
+             "s.set_inheritable(True); f = c.popen(b'%s <&%d >&%d' % (CAT.encode(), s.fileno(), s.fileno()), b'r'); s.close(); c.pclose(f)",
     "double-fork": "p = os.fork()\n"
                    "if not p:\n"
                    "    if not os.fork():\n"
@@ -97,6 +100,45 @@ def test_socat(net, how, kind):
     net.wait_port(PRIVATE, 7000, p)
     # socat writes to a pipe until all is written: with more than its two pipes hold, it and cat can wait for each other for ever
     for i, size in enumerate((1, 5000, 60000 if "pipes" in how else 3 << 20)):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert p.alive(), p.tails()
+
+
+ACTIVATE = """
+import os, socket, sys
+l = socket.socket()
+l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+l.bind(('%s', 7000))
+l.listen(8)
+if l.fileno() != 3:
+    os.dup2(l.fileno(), 3)
+    l.close()
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])
+"""
+ACTIVATED = """
+import os, socket
+assert os.environ['LISTEN_PID'] == str(os.getpid())
+l = socket.socket(fileno=3)
+assert l.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1 and l.family == socket.AF_INET
+print('up', flush=True)
+while True:
+    s, a = l.accept()
+    while data := s.recv(1 << 16):
+        s.sendall(data)
+    s.close()
+"""
+
+
+@pytest.mark.modes("tap", "kernel")
+@pytest.mark.parametrize("addr", ["0.0.0.0", PRIVATE])
+def test_socket_activation(net, addr):
+    """A launcher listens, and executes the server with the listener at 3, as systemd does (sd_listen_fds)."""
+    p = net.start("private", PYTHON, "-c", ACTIVATE % addr, ACTIVATED, name="server")
+    wait_for("the server", lambda: "up" in p.text() or not p.alive())
+    for i, size in enumerate((0, 1, 5000, 3 << 20)):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive(), p.tails()
@@ -198,6 +240,39 @@ def test_rights(net, to):
         with net.connect(PRIVATE, 7000) as s:
             echo(s, size, i)
     assert p.alive() and r.alive(), p.tails() + r.tails()
+
+
+SHARED = """
+import os, signal, socket
+l = socket.socket()
+l.bind(('%s', 7000))
+l.listen(8)
+d = os.dup(l.fileno())
+child = os.fork()
+if not child:
+    os.close(d)
+    signal.pause()
+print(os.getpid(), child, l.fileno(), d, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.modes("tap")
+def test_who_has_the_socket(net):
+    """`ownstack ss -p` names every process and number that a socket has, `ownstack ps` the processes of the host."""
+    p = net.start("private", PYTHON, "-c", SHARED % PRIVATE, name="server")
+    wait_for("the server", lambda: p.text().count("\n") or not p.alive())
+    pid, child, fd, dup = map(int, p.text().split())
+    want = {'("python3",pid=%d,fd=%d)' % at for at in ((pid, fd), (pid, dup), (child, fd))}
+
+    def users():
+        line = [line for line in net.ownstack("ss", "-l", "-p", "--host", "host0").splitlines() if ":7000" in line]
+        return set(re.findall(r'\("[^)]*\)', line[0])) if line else set()
+    wait_for("the child to close one number", lambda: users() == want, 10)
+    listed = {line.split()[0] for line in net.ownstack("ps", "--host", "host0").splitlines() if "python3" in line}
+    assert listed == {str(pid), str(child)}
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the first process to be gone from it", lambda: users() == {'("python3",pid=%d,fd=%d)' % (child, fd)}, 10)
 
 
 # ---- processes in other namespaces ----

@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from harness import Net, Options        # noqa: E402
 
 BATCH = 40
+AGAIN = 4       # times that what differed is tried
 SLOW = 60       # seconds that a batch may take, or one program with its waits
 
 
@@ -74,8 +75,9 @@ class Side:
 
 
 class Difference:
-    def __init__(self, seed, want, got, drop, calls):
-        self.seed, self.want, self.got, self.drop, self.calls = seed, want, got, drop, calls
+    def __init__(self, seed, want, got, drop, calls, how=""):
+        self.seed, self.want, self.got, self.drop, self.calls = seed, want, got + ([how] if how else []), drop, calls
+        self.broken = bool(how)         # a crash, a hang, a sanitizer's word: no matter how often
 
     def first(self):
         """The line at which the two part, of both sides."""
@@ -139,12 +141,14 @@ def fuzz(kernel_net, our_net, seconds, seed, stop_after=1, shrink_seconds=60, sa
             n += 1
             if want[s] == got.get(s) or any("A PORT TWICE" in ln for ln in want[s] + got.get(s, [])):
                 continue
-            d = minimize(kernel, ours, s, time.monotonic() + shrink_seconds)
+            d = None
+            for _ in range(AGAIN):
+                d = d or minimize(kernel, ours, s, time.monotonic() + shrink_seconds)
             if d:
                 found.append(d)
                 say(str(d))
             elif kernel.one(s) == want[s] or how:      # else the kernel does not agree with itself
-                once.append(Difference(s, want[s], got.get(s, []) + [how], (), 0))
+                once.append(Difference(s, want[s], got.get(s, []), (), 0, how))
                 say("(once only) " + str(once[-1]))
             if len(found) >= stop_after:
                 break

@@ -127,6 +127,7 @@ void run_listen(struct actor *a, const struct call *c)
 	if (!bound)
 		port_chosen(c->a);
 	o->backlog = backlog < 0 ? 4096 : backlog;
+	o->shut_rd = false;
 	link_peers(c->a); /* its port */
 }
 
@@ -190,6 +191,8 @@ void run_connect(struct actor *a, const struct call *c)
 	bound = local_port(c->a) != 0;
 	r = connect(fd, arg_ptr(c, &ss), len);
 	gave(a, r);
+	if (r == 0 && c->b == -2 && slot_obj(c->a))
+		slot_obj(c->a)->shut_rd = true; /* no listener any more, if it was one */
 	if (!bound && fd == slot_fd(c->a) && local_port(c->a))
 		port_chosen(c->a);
 	sleep_over(a);
@@ -354,6 +357,10 @@ void run_setopt(struct actor *a, const struct call *c)
 
 	if (o->only_get)
 		o++;
+	if (o->level == SOL_SOCKET && o->opt == SO_RCVLOWAT && fd_busy(c->a)) {
+		text(a, "setsockopt(s%d, SO_RCVLOWAT) left out: a thread waits there", c->a); /* docs/compatibility.md */
+		return;
+	}
 	text(a, "setsockopt(s%d, %s, %d, length %d)", c->a, o->name, v.i, (int)len);
 	r = setsockopt(arg_fd(c, c->a), o->level, o->opt, arg_ptr(c, &v), len);
 	gave(a, r);

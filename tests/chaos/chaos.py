@@ -63,7 +63,7 @@ class Deeds:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.breaks = collections.defaultdict(list)     # server -> [(when, pid or None for all of it)]
+        self.breaks = collections.defaultdict(list)     # server -> [[from, to or None, pid or None for all of it]]
         self.stops = []                                 # [from, to or None, server, pid or None for all of it]
         self.leaving = set()                            # workers that were told to end once their connections have
         self.kills = 0
@@ -74,12 +74,19 @@ class Deeds:
 
     def broke(self, server, pid=None):
         with self.lock:
-            self.breaks[server].append((now(), pid))
+            self.breaks[server].append([now(), now(), pid])
 
-    def killed(self, server, pid=None):
+    @contextlib.contextmanager
+    def breaking(self, server, pid=None, is_kill=False):
+        """What begins before the end of it may end with it: a process is dead a little later than it is killed."""
+        entry = [now(), None, pid]
         with self.lock:
-            self.kills += 1
-        self.broke(server, pid)
+            self.kills += is_kill
+            self.breaks[server].append(entry)
+        try:
+            yield
+        finally:
+            entry[1] = now() + (0.05 if is_kill else 0)
 
     def stopped(self, server, pid):
         entry = [now(), None, server, pid]
@@ -90,7 +97,8 @@ class Deeds:
     def excuses_end(self, server, pid, since):
         """May a connection of @pid (None: it is not known whose), begun at @since, have ended?"""
         with self.lock:
-            return pid in self.leaving or any(at >= since and (p is None or pid is None or p == pid) for at, p in self.breaks[server])
+            return pid in self.leaving or any(
+                (to is None or to >= since) and (p is None or pid is None or p == pid) for _, to, p in self.breaks[server])
 
     def excuses_wait(self, server, pid, connected, since):
         """Was who should have answered since @since stopped? An unknown one may have taken the connection before it was."""
@@ -193,11 +201,14 @@ class Client(threading.Thread):
             if took > HANG_S and not judged and not self.excused(begin):
                 if took > HANG_S + self.run_.control_lag(begin):
                     judged = True
+                    self.run_.deeds.note(self.run_.look(self.server, self.sock))
                     self.run_.faults.add(self.run_.faults.hangs, "%s: no %s for %.2f s (pid %s, connected %.3f s ago) %s" %
                                          (self.label, "answer" if events == select.POLLIN else "room", took, self.pid,
                                           now() - self.began, self.name_of_sock()))
             if took > 30:
                 raise Broken("nothing for 30 s")
+        if judged:
+            self.run_.deeds.note("%s: it came after %.2f s; %s" % (self.label, now() - begin, self.run_.look(self.server, self.sock)))
 
     def excused(self, since):
         return self.run_.deeds.excuses_wait(self.server, self.pid, self.began, since)
@@ -374,8 +385,10 @@ class Control(threading.Thread):
 class Wire(threading.Thread):
     """SYN, FIN and RST as they passed on the wire: the beginning and end of a connection that went wrong."""
 
-    #                ldh 12          jeq IPv4            ldb protocol     jeq TCP            ldb flags        jset SYN FIN RST
-    FILTER = ((0x28, 0, 0, 12), (0x15, 0, 5, 0x800), (0x30, 0, 0, 23), (0x15, 0, 3, 6), (0x30, 0, 0, 47), (0x45, 0, 1, 7),
+    #         ldh 12           jeq IPv4            ldb protocol     jeq TCP          ldb flags        jset SYN FIN RST
+    FILTER = ((0x28, 0, 0, 12), (0x15, 0, 9, 0x800), (0x30, 0, 0, 23), (0x15, 0, 7, 6), (0x30, 0, 0, 47), (0x45, 4, 0, 7),
+              # the fork server's are few enough to be taken down whole: ldh 34, jeq, ldh 36, jeq
+              (0x28, 0, 0, 34), (0x15, 2, 0, 7003), (0x28, 0, 0, 36), (0x15, 0, 1, 7003),
               (6, 0, 0, 96), (6, 0, 0, 0))
 
     def __init__(self, run):
@@ -431,16 +444,18 @@ class Server:
         self.up_since = now()
         self.run.deeds.note("%s: up, pid %d" % (self.name, self.main_pid()))
 
-    def answers(self):
-        with contextlib.suppress(OSError):
-            self.run.net.connect(self.run.address, self.port, 1.0).close()
-            return True
-        return False
+    def answers(self, all_of_them=False):
+        n = 0
+        for port in self.ports:
+            with contextlib.suppress(OSError):
+                self.run.net.connect(self.run.address, port, 1.0).close()
+                n += 1
+        return n == len(self.ports) if all_of_them else n > 0
 
     def wait_up(self):
         end = now() + 10
         while now() < end and self.proc.alive():
-            if self.answers():
+            if self.answers(True):
                 return True
             time.sleep(0.01)
         return False
@@ -453,8 +468,11 @@ class Server:
 
     def end(self, sig):
         self.up_since = None
-        (self.run.deeds.killed if sig == signal.SIGKILL else self.run.deeds.broke)(self.name)
         self.run.deeds.note("%s: signal %d to all" % (self.name, sig))
+        with self.run.deeds.breaking(self.name, None, sig == signal.SIGKILL):
+            self.end_all(sig)
+
+    def end_all(self, sig):
         victims = self.pids() if sig == signal.SIGKILL else [self.main_pid()]
         for pid in self.pids():         # one that is stopped would hold the port and answer nobody
             kill(pid, signal.SIGCONT)
@@ -467,7 +485,6 @@ class Server:
         took = now() - since
         if took > HANG_S and not self.run.deeds.excuses_wait("keeper", None, since, since):
             self.run.faults.add(self.run.faults.hangs, "%s: its listener answered for %.2f s after it" % (self.name, took))
-        self.run.deeds.broke(self.name)
 
     def restart(self, sig=signal.SIGKILL):
         self.end(sig)
@@ -492,7 +509,7 @@ def kill(pid, sig):
 
 
 class NginxServer(Server):
-    port = 80
+    ports = (80,)
 
     def argv(self):
         net = self.run.net
@@ -513,9 +530,9 @@ class NginxServer(Server):
         deed = rng.choice(("kill-worker", "kill-worker", "stop-worker", "stop-worker", "reload", "restart-kill", "restart-quit"))
         if deed == "kill-worker" and workers:
             pid = rng.choice(workers)
-            self.run.deeds.killed(self.name, pid)
             self.run.deeds.note("nginx: kill worker %d" % pid)
-            kill(pid, signal.SIGKILL)
+            with self.run.deeds.breaking(self.name, pid, True):
+                kill(pid, signal.SIGKILL)
         elif deed == "stop-worker" and len(workers) > 2 + sum(e[1] is None and e[2] == "nginx" for e in self.run.deeds.stops):
             self.stop_one(rng.choice(workers), rng.uniform(0.05, 2.5))
         elif deed == "reload":
@@ -531,7 +548,7 @@ class NginxServer(Server):
 
 
 class RedisServer(Server):
-    port = 6379
+    ports = (6379,)
 
     def argv(self):
         d = os.path.join(self.run.net.dir, "redis")
@@ -557,7 +574,7 @@ class RedisServer(Server):
 
 
 class EpollServer(Server):
-    port = 7001
+    ports = (7001, 7002)
 
     def argv(self):
         return [Options.prog("serve"), "echo:7001", "speak:7002:%d" % SPEAK_BYTES]
@@ -570,7 +587,7 @@ class EpollServer(Server):
 
 
 class ForkServer(Server):
-    port = 7003
+    ports = (7003,)
 
     def argv(self):
         return [Options.prog("serve"), "--fork", "echo:7003"]
@@ -582,9 +599,9 @@ class ForkServer(Server):
             self.restart(rng.choice((signal.SIGKILL, signal.SIGTERM)))
         elif kids and deed == "kill-child":
             pid = rng.choice(kids)
-            self.run.deeds.killed(self.name)        # whose child a connection is, is not known to its client
             self.run.deeds.note("fork: kill child %d" % pid)
-            kill(pid, signal.SIGKILL)
+            with self.run.deeds.breaking(self.name, None, True):    # whose child a connection is, is not known to its client
+                kill(pid, signal.SIGKILL)
         elif kids:
             pid = rng.choice(kids)
             self.run.deeds.note("fork: stop child %d" % pid)
@@ -704,6 +721,19 @@ class Run:
 
     def control_lag(self, since):
         return self.control.worst_since(since)
+
+    def look(self, server, sock):
+        """For the log: who sleeps where, and what the host knows of a connection that hangs."""
+        out = []
+        for pid in self.servers[server].pids():
+            with contextlib.suppress(OSError, IndexError):
+                stat = open("/proc/%d/stat" % pid).read().split()
+                out.append("%d %s %s %s ms of CPU" % (pid, stat[2], open("/proc/%d/syscall" % pid).read().split()[0],
+                                                         10 * (int(stat[13]) + int(stat[14]))))
+        if self.mode != "kernel":
+            port = ":%d " % sock.getsockname()[1]
+            out += [ln for ln in self.net.ownstack("ss", "--host", "host0", "-a", "-n", "-i").splitlines() if port in ln + " "]
+        return "look: " + "; ".join(out)
 
     def stats(self):
         if self.mode == "kernel":

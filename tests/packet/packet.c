@@ -1038,6 +1038,7 @@ static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 		CTL(tcp_keepalive_time_s), CTL(tcp_keepalive_intvl_s), CTL(tcp_keepalive_probes), CTL(tcp_retries1),
 		CTL(tcp_ecn), CTL(tcp_ecn_fallback), CTL(tcp_slow_start_after_idle),
 		CTL(ip_default_ttl), CTL(tcp_congestion), CTL(tcp_syncookies), CTL(tcp_mtu_probing), CTL(tcp_fastopen),
+		CTL(tcp_rfc1337),
 #undef CTL
 	};
 

@@ -2,10 +2,12 @@
 /* exit - what a process had open is closed before its parent hears of its end, however it ends; stdio is flushed before that */
 #include "parity.h"
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 enum { ROUNDS = 8, MANY = 500 };
-static const char *const ways[] = { "exit", "_exit", "quick_exit", "syscall", "a thread in accept", "exec of true" };
+static const char *const ways[] = { "exit", "_exit", "quick_exit", "syscall", "a thread in accept", "exec of true", "abort", "SIGTERM", "SIGKILL",
+				    "closefrom" };
 #define N_WAYS ((int)(sizeof(ways) / sizeof(ways[0])))
 
 static void *accepts(void *arg)
@@ -33,6 +35,18 @@ static _Noreturn void leave(int way, int listener)
 	case 5:
 		must("F_SETFD", fcntl(listener, F_SETFD, FD_CLOEXEC));
 		execl("/bin/true", "true", NULL);
+		break;
+	case 6:
+		must("RLIMIT_CORE", setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }));
+		abort();
+	case 7:
+		raise(SIGTERM);
+		break;
+	case 8:
+		raise(SIGKILL);
+		break;
+	case 9:
+		closefrom(3);
 		break;
 	}
 	exit(0);

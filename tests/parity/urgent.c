@@ -183,7 +183,10 @@ static void at_the_end(int fd)
 	poll_for(fd, 0x2000, 0x2000);
 	look("u(V), end", fd);
 	see("up to the mark", fd, 0, 64);
+	see("peek at the end", fd, MSG_PEEK, 64);
+	look("after the peek", fd);
 	see("end", fd, 0, 64);
+	look("after the end", fd);
 	see("MSG_OOB", fd, MSG_OOB, 1);
 	see("MSG_OOB again", fd, MSG_OOB, 1);
 	see("end", fd, 0, 64);

@@ -338,6 +338,8 @@ static inline ptrdiff_t app_reads_from(struct stack *st, struct tcb *t, uint32_t
 	ptrdiff_t got = tcp_recv_begin(st, t, 0, n, iov, 256, &n_iov);
 	uint32_t at = *received;
 
+	if (got == 0)
+		tcp_mark_pass(st, t);
 	if (got <= 0)
 		return got;
 	for (int i = 0; i < n_iov; i++)

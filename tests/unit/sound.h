@@ -134,7 +134,7 @@ static inline void stack_sound(struct stack *st)
 
 static inline void ready_sound(void)
 {
-	uint32_t in_files = 0, in_epolls = 0, by_epolls = 0, waiting = 0, of_slots = 0;
+	uint32_t in_files = 0, in_epolls = 0, by_epolls = 0, waiting = 0, left = 0, of_slots = 0;
 	struct waiter *wt;
 	struct epoll *ep;
 	struct file *f;
@@ -163,9 +163,12 @@ static inline void ready_sound(void)
 	SOUND(in_epolls == by_epolls, "epolls count %u members and have %u", by_epolls, in_epolls);
 	for (uint32_t c = 0; (wt = slab_next(&host->waiters, &c));)
 		for (struct watch *w = wt->watches; w; w = w->sibling)
-			waiting++;
-	SOUND(in_files == host->watches.in_use && in_epolls + waiting == in_files, "%u watches: %u at files, %u at epolls, %u of threads",
-	      host->watches.in_use, in_files, in_epolls, waiting);
+			if (w->prev)
+				waiting++;
+			else /* its file has gone, its thread has not been back yet */
+				left++;
+	SOUND(in_files + left == host->watches.in_use && in_epolls + waiting == in_files,
+	      "%u watches: %u at files, %u at epolls, %u and %u of threads", host->watches.in_use, in_files, in_epolls, waiting, left);
 	for (uint32_t i = 0; i < host->slot_top; i++)
 		for (wt = host->slot[i].waiters; wt; wt = wt->next, of_slots++)
 			SOUND(wt->slot == i, "waiter at the wrong slot");

@@ -198,6 +198,18 @@ static void touched_note(void)
 	}
 }
 
+/* The table of another process, and the memory for tables, are free to be used. */
+static void others_can_fork(const char *when)
+{
+	struct waited w = waited_now();
+	uint32_t child = 0;
+
+	cr_assert_eq(slot_fork_prepare(&child), 0);
+	slot_fork_parent(child, -1);
+	w = waited_since(&w);
+	WAITED_AT_MOST(w, WAIT_MS, 3, CPU_MS, "fork, %s at " AT_POINT, when, POINT_VALUES);
+}
+
 static void others_go_on(const char *when)
 {
 	for (int i = 0; i < N_MINE; i++)
@@ -282,11 +294,10 @@ static void is_sound(const char *when, bool all_gone)
 	stack_sound(host->shard.stack);
 	ready_sound();
 	if (all_gone) {
-		const struct file *apart[N_MINE + 1];
+		const struct file *apart[N_MINE];
 
-		memcpy(apart, by.mine, sizeof(by.mine));
-		apart[N_MINE] = by.listener;
-		slots_sound(apart, N_MINE + 1);
+		memcpy(apart, by.mine, sizeof(apart));
+		slots_sound(apart, N_MINE);
 	}
 	thr_leave(by.t);
 	WAITED_AT_MOST(w, WAIT_MS, 3, CPU_MS, "%s at " AT_POINT, when, POINT_VALUES);
@@ -333,7 +344,9 @@ static void bystander(bool with_keeper)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	slot_register();
 	by.t = thr_enter();
+	number_next = 10; /* so that there is a table to fork */
 	by.listener = sock_open(by.t);
+	number_next = 0;
 	cr_assert_eq(sock_listen(by.t, by.listener, MY_PORT), 0);
 	for (int i = 0; i < N_MINE; i++)
 		open_one(i);
@@ -384,9 +397,10 @@ static void kill_at(const struct life *life, const struct map *map, uint64_t ste
 	cr_assert_eq(atomic_load(&shared->failed), 0, "life '%s' cannot be lived, line %d of lives.h", life->name, shared->failed);
 	touched_note();
 	is_sound("killed", false);
-	others_go_on("killed");
+	others_can_fork("killed");
 	bury();
 	is_sound("killed and buried", true);
+	others_go_on("killed");
 	census_is(&was);
 }
 
@@ -398,4 +412,58 @@ Test(death, killed_at_any_instruction, .timeout = 14400)
 	cr_expect_geq(reached, tried * 9 / 10);
 	if (getenv("OWNSTACK_DEATH_KILLS"))
 		printf("killed at %llu points of %llu\n", (unsigned long long)reached, (unsigned long long)tried);
+}
+
+static bool is_stopped(pid_t pid)
+{
+	char line[256] = "";
+	char path[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	cr_assert_not_null(f);
+	cr_assert_not_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	return !strncmp(strrchr(line, ')'), ") T", 3);
+}
+
+/*
+ * Stopped there, it is let out by who needs the lock, stops as it was told, and once continued lives on to its end. It may have
+ * left as the driver: that is the keeper's to notice.
+ */
+static void stop_at(const struct life *life, const struct map *map, uint64_t step)
+{
+	pid_t pid = victim(life);
+
+	tried++;
+	if (!stepped_to(pid, map, step))
+		return; /* the keeper drove, and it had less to do */
+	reached++;
+	watch_words(pid, false);
+	atomic_store(&shared->mark, 0);
+	ptrace(PTRACE_DETACH, pid, 0, SIGSTOP);
+	cr_assert(WITHIN_MS(5000, is_stopped(pid)));
+	atomic_store(&shared->peer_deaf, 0);
+	waited_for = pid;
+	is_sound("stopped", false);
+	others_can_fork("stopped");
+	waited_for = 0;
+	others_go_on("stopped");
+	cr_expect(WITHIN_MS(5000, is_stopped(pid)), "stopped at " AT_POINT ": it does not stay stopped", POINT_VALUES);
+	kill(pid, SIGCONT);
+	cr_expect_eq(rig_reap(pid), 0, "stopped at " AT_POINT ": it did not come to its end", POINT_VALUES);
+	is_sound("stopped and ended", false);
+	census_is(&was);
+	is_sound("stopped and buried", true);
+}
+
+Test(death, stopped_at_any_instruction, .timeout = 14400)
+{
+	bystander(true);
+	was = census_take();
+	at_points(env_number("OWNSTACK_DEATH_STOPS", STOPS), stop_at);
+	cr_expect_geq(reached, tried / 2);
+	if (getenv("OWNSTACK_DEATH_STOPS"))
+		printf("stopped at %llu points of %llu\n", (unsigned long long)reached, (unsigned long long)tried);
 }

@@ -532,38 +532,116 @@ AT_ALL_LEVELS(connection_of_a_killed_acceptor_is_taken_by_the_next)
 #define STORM_PROCS   4
 #define STORM_THREADS 2
 #define STORM_US      SEC(2)
+#define LOOK_US	      10000 /* two of the keeper's ticks, and some */
+#define LOOKS_STUCK   3	    /* sooner than anything but the tick repairs: the keeper's slow pace, a tail loss probe */
+
+/* in shared->count, for each thread: who is at it, its socket, how many answers it has had */
+enum { STORM_TIDS = 0, STORM_FILES = 16, STORM_ANSWERS = 32, STORM_ALL = STORM_PROCS * STORM_THREADS };
 
 static void *storm_thread(void *arg)
 {
-	uint32_t seed = (uint32_t)(uintptr_t)arg * 2654435761u;
+	uintptr_t me = (uintptr_t)arg;
+	uint32_t seed = (uint32_t)me * 2654435761u;
 	struct thr *t = thr_enter();
 	struct file *f = sock_open(t);
-	usec_t end = io_now() + STORM_US, worst = 0;
+	usec_t end = io_now() + STORM_US;
 	uint64_t n = 0;
 
 	if (sock_connect(t, f, ECHO_PORT, io_now() + PATIENCE_US))
 		atomic_fetch_add(&shared->failed, 1);
+	atomic_store(&shared->count[STORM_FILES + me], (uintptr_t)f);
+	atomic_store(&shared->count[STORM_TIDS + me], (uint64_t)gettid());
 	while (io_now() < end) {
-		usec_t us = ping(t, f, seed + n++, PATIENCE_US);
-
-		worst = us > worst ? us : worst;
+		if (ping(t, f, seed + n++, PATIENCE_US) == USEC_NEVER) {
+			atomic_fetch_add(&shared->failed, 1);
+			break;
+		}
+		atomic_store(&shared->count[STORM_ANSWERS + me], n);
 		seed = seed * 1664525 + 1013904223;
 		if (seed >> 28 == 0)
 			usleep(seed >> 16 & 1023); /* OUT for a while */
 		else if (seed >> 28 == 1)
 			drive_once(t);
-		if (us == USEC_NEVER)
-			break;
 	}
-	atomic_store(&shared->count[(uintptr_t)arg], worst);
-	atomic_fetch_add(&shared->count[63], n);
+	atomic_store(&shared->count[STORM_TIDS + me], 0);
 	sock_close(t, f);
 	return NULL;
+}
+
+/* Asleep as far as the kernel knows: a thread that was woken, and only waits for a CPU, is not. */
+static bool sleeps(pid_t tid)
+{
+	char path[40], line[256] = "", *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	state = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	fclose(f);
+	return state && state[2] == 'S';
+}
+
+/* Somebody is about to wake others, and lost the CPU before it could. */
+static bool wakes_are_owed(void)
+{
+	const struct waiter *w;
+
+	for (uint32_t c = 0; (w = slab_next(&host->waiters, &c));)
+		if (w->owes)
+			return true;
+	return false;
+}
+
+/* Threads asleep though their answer is there, and one more where all sleep: a question is always on its way somewhere. */
+static void storm_look(bool ret_asleep[STORM_ALL + 1])
+{
+	bool owed = wakes_are_owed();
+
+	ret_asleep[STORM_ALL] = !owed && sleeps(keeper_pid) && sleeps(peer_pid);
+	for (int i = 0; i < STORM_ALL; i++) {
+		const struct file *f = (const struct file *)(uintptr_t)atomic_load(&shared->count[STORM_FILES + i]);
+		pid_t tid = (pid_t)atomic_load(&shared->count[STORM_TIDS + i]);
+		bool asleep = tid && sleeps(tid);
+
+		ret_asleep[i] = !owed && asleep && tcp_poll(f->tcb) & TCP_EV_IN;
+		ret_asleep[STORM_ALL] &= asleep;
+	}
+}
+
+/*
+ * On a wire that loses nothing whoever has to go on runs, or will by the keeper's tick. Where somebody sleeps on, a wake was lost,
+ * and only a timer would make up for it. Return: how often
+ */
+static unsigned storm_stuck(usec_t until)
+{
+	unsigned quiet[STORM_ALL + 1] = { 0 }, stuck = 0;
+	uint64_t seen[STORM_ALL + 1] = { 0 };
+	usec_t last = io_now();
+
+	while (io_now() < until) {
+		bool asleep[STORM_ALL + 1], in_time;
+
+		usleep(LOOK_US);
+		in_time = io_now() - last < 2 * LOOK_US; /* else the machine stood still, and others' timers are late as well */
+		last = io_now();
+		storm_look(asleep);
+		for (int i = 0; i <= STORM_ALL; i++) {
+			uint64_t n = i < STORM_ALL ? atomic_load(&shared->count[STORM_ANSWERS + i]) : atomic_load(&host->queue.activity);
+
+			quiet[i] = in_time && asleep[i] && n == seen[i] ? quiet[i] + 1 : 0;
+			stuck += quiet[i] == LOOKS_STUCK;
+			seen[i] = n;
+		}
+	}
+	return stuck;
 }
 
 AT_ALL_LEVELS(storm_of_processes_and_threads_loses_no_wake)
 {
 	pid_t pid[STORM_PROCS];
+	uint64_t answers = 0;
 
 	for (uintptr_t i = 0; i < STORM_PROCS; i++) {
 		pid[i] = child();
@@ -578,12 +656,12 @@ AT_ALL_LEVELS(storm_of_processes_and_threads_loses_no_wake)
 			_exit(0);
 		}
 	}
+	cr_expect_eq(storm_stuck(io_now() + STORM_US), 0, "somebody slept on: a timer had to do what a wake should have");
 	for (int i = 0; i < STORM_PROCS; i++)
 		cr_expect_eq(rig_reap(pid[i]), 0);
-	for (int i = 0; i < STORM_PROCS * STORM_THREADS; i++)
-		cr_expect_leq(atomic_load(&shared->count[i]), MSEC(NOTICED_MS), "thread %d waited %llu us", i,
-			      (unsigned long long)atomic_load(&shared->count[i]));
-	cr_expect_geq(atomic_load(&shared->count[63]), 2000);
+	for (int i = 0; i < STORM_ALL; i++)
+		answers += atomic_load(&shared->count[STORM_ANSWERS + i]);
+	cr_expect_geq(answers, 2000);
 	cr_expect_eq(atomic_load(&shared->failed), 0);
 }
 

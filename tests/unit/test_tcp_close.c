@@ -254,6 +254,7 @@ Test(tcp_close, time_wait_survives_reset_and_yields_to_newer_syn)
 	struct rig r = rig_established(.ts = true);
 	uint32_t iss;
 
+	r.st->ctl.tcp_rfc1337 = 1;
 	tcp_close(r.st, r.t, r.now);
 	expect_flags(&r, FIN | ACK);
 	peer_sends(&r, .flags = FIN | ACK, .ack = 1);

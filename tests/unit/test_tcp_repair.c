@@ -87,6 +87,26 @@ Test(tcp_repair, listener_request_queue_and_time_wait_come_back)
 	}
 }
 
+/* or a host on which processes die again and again would keep them for ever */
+Test(tcp_repair, time_wait_ends_when_it_would_have_ended)
+{
+	struct rig r = rig_established();
+
+	tcp_close(r.st, r.t, r.now);
+	expect_flags(&r, FIN | ACK);
+	peer_sends(&r, .flags = FIN | ACK, .ack = 1);
+	expect_ack(&r, 1);
+	for (int k = 0; k < 4; k++) {
+		cr_assert_eq(r.st->timewaits.in_use, 1u);
+		advance(&r, SEC(10));
+		stack_touch_clear(r.st);
+		stack_repair(r.st, 0, r.now);
+	}
+	cr_assert_eq(r.st->timewaits.in_use, 1u);
+	advance(&r, SEC(22));
+	cr_assert_eq(r.st->timewaits.in_use, 0u);
+}
+
 Test(tcp_repair, orphan_finishes_its_work)
 {
 	struct rig r = rig_established();

@@ -26,6 +26,7 @@ struct waited {
 };
 
 static _Atomic uint64_t *control_late_us;
+static pid_t waited_for; /* a process that is waited for and has to run for it: its time without a CPU is the machine's, too. 0: none */
 
 static inline uint64_t number_in(const char *path, int field)
 {
@@ -65,13 +66,16 @@ static inline void waited_control(void)
 static inline struct waited waited_now(void)
 {
 	struct timespec cpu;
+	char other[48] = "/dev/null";
 	struct rusage u;
 
+	if (waited_for)
+		snprintf(other, sizeof(other), "/proc/%d/schedstat", waited_for);
 	getrusage(RUSAGE_THREAD, &u);
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
 	return (struct waited){
 		.wall = io_now(), .cpu = (usec_t)cpu.tv_sec * 1000000 + (usec_t)cpu.tv_nsec / 1000, .sleeps = u.ru_nvcsw,
-		.machine = number_in("/proc/thread-self/schedstat", 1) / 1000 +
+		.machine = (number_in("/proc/thread-self/schedstat", 1) + number_in(other, 1)) / 1000 +
 			   number_in("/proc/stat", 7) * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK) +
 			   (control_late_us ? atomic_load(control_late_us) : 0) };
 }
