@@ -46,8 +46,8 @@ def main():
         print("| %d | %.0f | %s | %s |" % (n, counts[n], ns, held))
         seen = {"instructions per request": counts[n], "bytes per idle connection": int(held)}
     with open(FIGURES) as f:
-        for name, was in json.load(f).items():
-            if seen[name] > was * GROWTH:
+        for name, was in json.load(f).items():      # those of hooks: tests/app/test_hooks.py
+            if name in seen and seen[name] > was * GROWTH:
                 sys.exit("%s: %.0f, was %d" % (name, seen[name], was))
     worst = max(counts.values()) / counts[sizes[0]]
     if worst > LIMIT:

@@ -17,19 +17,28 @@
  */
 #include "preload_priv.h"
 
-#define ENTRY(ours, pass, result, name, params, args)                  \
+/* A hook that has nothing to do saves no register: all else is in a function of its own. */
+#define CALL_BY_FD(result, name, params, args)                        \
+	static SLOW result ours_##name params                         \
+	{                                                             \
+		int saved = errno;                                    \
+		if (!fdtab_lookup(fd))                                \
+			return libc_next.name args;                   \
+		return (result)errno_result(sk_##name args, saved);   \
+	}                                                             \
 	EXPORT(result, name, params)                                  \
 	{                                                             \
-		int saved;                                            \
-		if (likely(!(ours)))                                  \
-			return pass(libc_next.name args);             \
-		saved = errno;                                        \
+		return likely(!fdmap_has(fd)) ? libc_next.name args : ours_##name args; \
+	}
+#define CALL_BY_TYPE(result, name, params, args)                      \
+	EXPORT(result, name, params)                                  \
+	{                                                             \
+		int saved = errno;                                    \
+		if (!own_socket_wanted(domain, type, protocol) || !own_join()) \
+			return fd_forget(libc_next.name args);        \
 		return (result)errno_result(sk_##name args, saved);   \
 	}
 #define CALL(route, result, name, params, args)	 CALL_##route(result, name, params, args)
-#define CALL_BY_FD(result, name, params, args)	 ENTRY(fdtab_lookup(fd), , result, name, params, args)
-#define CALL_BY_TYPE(result, name, params, args) \
-	ENTRY(own_socket_wanted(domain, type, protocol) && own_join(), fd_forget, result, name, params, args)
 #define CALL_BY_HAND(result, name, params, args)
 #define ALIAS(alias, name)
 #include "calls.def"

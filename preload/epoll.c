@@ -222,14 +222,18 @@ static int ctl_any(int epfd, int op, int fd, struct epoll_event *user_ev)
 	return (int)op_end(&ep, r);
 }
 
-EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
+static SLOW int ctl_slow(int epfd, int op, int fd, struct epoll_event *ev)
 {
-	int saved;
+	int saved = errno;
 
 	if (!fdtab_lookup(fd) && !fdtab_lookup(epfd))
 		return libc_next.epoll_ctl(epfd, op, fd, ev);
-	saved = errno;
 	return (int)errno_result(ctl_any(epfd, op, fd, ev), saved);
+}
+
+EXPORT(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *ev))
+{
+	return likely(!fdmap_has(fd) && !fdmap_has(epfd)) ? libc_next.epoll_ctl(epfd, op, fd, ev) : ctl_slow(epfd, op, fd, ev);
 }
 
 /* ---- epoll_wait ---- */
@@ -560,16 +564,41 @@ static SLOW int wait_slow(enum wait_form form, int epfd, struct epoll_event *evs
 	return (int)errno_result(call_any(&(const struct wait_call){ form, epfd, max, ms, evs, NULL, mask }), saved);
 }
 
+/* The set became ours while this thread slept in the kernel's, without a time-out; the wait gave @r. */
+static SLOW int wait_adopted(int r, int epfd, struct epoll_event *evs, int max)
+{
+	int saved = errno;
+
+	rouse_end(epfd);
+	if (r < 0 && saved != EFAULT) {
+		errno = saved;
+		return r;
+	}
+	r = r < 0 ? 0 : rouse_filter(evs, r);
+	return r ? r : wait_slow(FORM_WAIT, epfd, evs, max, -1, NULL);
+}
+
+/* In the kernel's set, for ever: nothing to do but to say where. */
+static SLOW int wait_for_ever(int epfd, struct epoll_event *evs, int max)
+{
+	int r;
+
+	if (!rouse_note(epfd))
+		return wait_slow(FORM_WAIT, epfd, evs, max, -1, NULL);
+	r = libc_next.epoll_wait(epfd, evs, max, -1);
+	return likely(rouse_unnote(epfd)) ? r : wait_adopted(r, epfd, evs, max);
+}
+
 EXPORT(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int timeout))
 {
-	if (timeout == 0 && likely(!fdmap_has(epfd)))
-		return libc_next.epoll_wait(epfd, evs, max, 0);
-	return wait_slow(FORM_WAIT, epfd, evs, max, timeout, NULL);
+	if (unlikely(fdmap_has(epfd)) || timeout > 0)
+		return wait_slow(FORM_WAIT, epfd, evs, max, timeout, NULL);
+	return timeout == 0 ? libc_next.epoll_wait(epfd, evs, max, 0) : wait_for_ever(epfd, evs, max);
 }
 
 EXPORT(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int timeout, const sigset_t *mask))
 {
-	if (timeout == 0 && likely(!fdmap_has(epfd)))
+	if (likely(timeout == 0 && !fdmap_has(epfd)))
 		return libc_next.epoll_pwait(epfd, evs, max, 0, mask);
 	return wait_slow(FORM_PWAIT, epfd, evs, max, timeout, mask);
 }

@@ -432,7 +432,8 @@ static SLOW int fcntl_slow(int fd, int cmd, long arg, int (*next)(int, int, ...)
 #define FCNTL(name)                                                      \
 	EXPORT_THREE(int, name, (int fd, int cmd, long arg))             \
 	{                                                                \
-		if (unlikely(fdmap_has(fd) || cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)) \
+		/* F_DUPFD is 0; F_DUPFD_CLOEXEC and what is rarer lie above */ \
+		if (unlikely(fdmap_has(fd) || (unsigned)cmd - 1 >= F_DUPFD_CLOEXEC - 1)) \
 			return fcntl_slow(fd, cmd, arg, libc_next.name); \
 		return ((int (*)(int, int, long))(void *)libc_next.name)(fd, cmd, arg); \
 	}

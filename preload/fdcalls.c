@@ -44,9 +44,13 @@ static bool names_fd(const char *path, int flags)
 }
 
 #define FSTAT(name)                                                                             \
-	EXPORT(int, name, (int fd, struct stat *st))                                            \
+	static SLOW int ours_##name(int fd, struct stat *st)                                    \
 	{                                                                                       \
 		return stat_end(libc_next.name(fd, st), inode_of(fd), st);                      \
+	}                                                                                       \
+	EXPORT(int, name, (int fd, struct stat *st))                                            \
+	{                                                                                       \
+		return likely(!fdmap_has(fd)) ? libc_next.name(fd, st) : ours_##name(fd, st);   \
 	}
 FSTAT(fstat)
 FSTAT(fstat64)

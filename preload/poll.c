@@ -216,10 +216,10 @@ static bool any_is_ours(const struct pollfd *fds, nfds_t n)
 /* A set of the kernel's alone goes there as it is; bad memory too, for the kernel says so. */
 static bool user_set_has_ours(const struct pollfd *user, nfds_t n)
 {
-	struct pollfd some[SET_ON_STACK];
+	struct pollfd some[POLL_SET_SMALL];
 
 	for (nfds_t m; n; user += m, n -= m) {
-		m = n < SET_ON_STACK ? n : SET_ON_STACK;
+		m = n < POLL_SET_SMALL ? n : POLL_SET_SMALL;
 		if (user_copy(some, user, m * sizeof(*user)))
 			return false;
 		if (any_is_ours(some, m))

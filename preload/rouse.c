@@ -27,11 +27,7 @@
 
 #define MARKER_FROM 1000 /* where the library's own numbers are */
 
-struct rouse_node { /* one per thread, thread-local */
-	struct rouse_node *next, **prev; /* prev NULL: not listed */
-	_Atomic int asleep_in;		 /* number + 1, 0: awake */
-};
-static _Thread_local struct rouse_node rouse_self;
+_Thread_local struct rouse_node rouse_self;
 static struct rouse_node *rouse_list;
 static pthread_mutex_t rouse_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_key_t rouse_key;

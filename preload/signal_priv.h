@@ -32,6 +32,27 @@ void cancel_fork_child(void);
 
 /* ---- rouse.c ---- */
 struct epoll_event;
+struct rouse_node { /* one per thread, thread-local */
+	struct rouse_node *next, **prev; /* prev NULL: not listed */
+	_Atomic int asleep_in;		 /* number + 1, 0: awake */
+};
+extern _Thread_local struct rouse_node rouse_self __attribute__((visibility("hidden")));
+
+/* As rouse_begin() and rouse_end(), which do the rest where these say false: the thread is not listed yet, or the set is ours. */
+static inline bool rouse_note(int epfd)
+{
+	if (unlikely(!rouse_self.prev))
+		return false;
+	atomic_store_explicit(&rouse_self.asleep_in, epfd + 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	return likely(!fdmap_has(epfd));
+}
+static inline bool rouse_unnote(int epfd)
+{
+	atomic_store_explicit(&rouse_self.asleep_in, 0, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	return likely(!fdmap_has(epfd));
+}
 /** rouse_begin() - this thread is about to sleep in the kernel's epoll set @epfd. false: it has become ours meanwhile */
 bool rouse_begin(int epfd);
 /** rouse_end() - it came back; errno may change. true: the set has become ours meanwhile */

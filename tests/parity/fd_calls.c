@@ -49,8 +49,6 @@ static void of_files(int fd)
 	saw("tee from it", tee(fd, pipes[1], 1, 0));
 	saw("tee to it", tee(pipes[0], fd, 1, 0));
 	saw("sendfile from it", sendfile(file, fd, NULL, 1));
-	saw("mmap", mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED ? -1 : 0);
-	saw("mmap private", mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED ? -1 : 0);
 	saw("ttyname_r", ttyname_r(fd, b, sizeof(b)));
 	saw("tcgetpgrp", tcgetpgrp(fd));
 	saw("fexecve", fexecve(fd, (char *[]){ NULL }, environ));
@@ -92,12 +90,10 @@ static void inodes(int fd, int other)
 	saw("flistxattr", flistxattr(fd, NULL, 0));
 	saw("fchmod", fchmod(fd, 0600));
 	must("fstat", fstat(fd, &a));
-	must("fstat", fstat(other, &b));
-	say("mode %o, the other's %o", a.st_mode, b.st_mode);
+	say("mode %o", a.st_mode);
 	saw("fchown", fchown(fd, 12, 34));
 	must("fstat", fstat(fd, &a));
-	must("fstat", fstat(other, &b));
-	say("owner %d:%d, the other's %d:%d", (int)a.st_uid, (int)a.st_gid, (int)b.st_uid, (int)b.st_gid);
+	say("owner %d:%d", (int)a.st_uid, (int)a.st_gid);
 	saw("futimens", futimens(fd, NULL));
 }
 
@@ -110,9 +106,11 @@ static void locks(int fd, int other)
 	saw("flock, off", flock(fd, LOCK_UN));
 	saw("flock of another, off", flock(other, LOCK_UN));
 	saw("F_SETLK", fcntl(fd, F_SETLK, &l));
-	saw("F_OFD_SETLK of another", fcntl(other, F_OFD_SETLK, &l));
 	l.l_type = F_UNLCK;
 	saw("F_SETLK, off", fcntl(fd, F_SETLK, &l));
+	l.l_type = F_RDLCK;
+	saw("F_OFD_SETLK", fcntl(other, F_OFD_SETLK, &l));
+	l.l_type = F_UNLCK;
 	saw("F_OFD_SETLK, off", fcntl(other, F_OFD_SETLK, &l));
 	saw("lockf", lockf(fd, F_TEST, 10));
 }
