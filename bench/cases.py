@@ -145,6 +145,26 @@ def server_cpu(net, ng, seconds):
     return {"value": (cpu_ns(pids) - before) / 1000 / got["ops"], "ops": got["ops"]}
 
 
+class Home:
+    """A net whose loads run beside the server, as programs of the same host: no frame leaves it."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def __getattr__(self, name):
+        return getattr(self.net, name)
+
+    def start(self, _side, *cmd, **kw):
+        return self.net.start("private", *cmd, **kw)
+
+    def call(self, _side, *cmd, **kw):
+        return self.net.call("private", *cmd, **kw)
+
+
+def at_home(measure):
+    return lambda net, server, seconds: measure(Home(net), server, seconds)
+
+
 class Case:
     """One row of the report. @goal: ratio to the kernel that this stage wants, None: none; @most: highest value allowed"""
 
@@ -168,6 +188,13 @@ CASES = {       # one CPU
     "redis16": Case("redis GET, 50 connections, 16 in a pipeline", "requests/s", redis, redis_get(16, 400000), quick=False),
     "memcached": Case("memcached GET, 4 threads, 50 connections", "requests/s", memcached(4), memcached_get, quick=False),
     "pingpong": Case("1 octet there and back, median", "µs", echo, asked(1, "x", 1, "p50"), more=False, quick=False),
+    "loop_c64": Case("on one host: HTTP keep-alive, 64 connections", "requests/s", nginx(), at_home(wrk(64)), goal=2.0,
+                     quick=False),
+    "loop_redis": Case("on one host: redis GET, 50 connections", "requests/s", redis, at_home(redis_get(1, 60000)), goal=2.0,
+                       quick=False),
+    "loop_bulk": Case("on one host: bulk, one stream", "Gbit/s", hold, at_home(bulk()), goal=2.0, quick=False),
+    "loop_pingpong": Case("on one host: 1 octet there and back, median", "µs", echo, at_home(asked(1, "x", 1, "p50")), more=False,
+                          quick=False),
     "cpu": Case("server's CPU time for one request, 64 connections", "µs", nginx(), server_cpu, more=False, quick=False),
     "syscalls": Case("system calls per request, 64 connections", "calls", nginx(), syscalls, more=False, most=0.5),
 }

@@ -236,8 +236,8 @@ static uint32_t queue_max(const struct tcp_conn *p)
 }
 
 /*
- * What @p offers @t now, in octets, and takes at once: a header could not say it as exactly. Rounded up to its unit with each push, as an edge
- * once offered is in a header, a window would creep on for as long as single octets come.
+ * What @p offers @t now, in octets, and takes at once. Exactly, as no header could say it: rounded up to its unit with each
+ * push, as an edge once offered is in a header, a window would creep on for as long as single octets come.
  */
 static uint32_t window(const struct stack *st, struct tcp_conn *t, struct tcp_conn *p)
 {

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`--loopback private`: programs that talk to themselves over 127.0.0.0/8 do so on the private host."""
 
+import os
+import struct
+
 import pytest
 
 pytestmark = pytest.mark.modes("tap")
@@ -47,3 +50,51 @@ def test_nothing_of_it_on_the_wire(net):
             "try: s.connect(('10.77.0.1', 80))\n"
             "except OSError as e: print(errno.errorcode[e.errno])\n")
     assert net.call("private", "/usr/bin/python3", "-c", code, name="out", options=("--loopback", "private")) == "EINVAL\n"
+
+
+FEW = """
+import socket
+l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()
+c = socket.create_connection(l.getsockname())
+a = l.accept()[0]
+for i in range(50):
+    for one, other in ((c, a), (a, c)):
+        one.sendall(b'%03d' % i * 1000)
+        got = 0
+        while got < 3000:
+            got += len(other.recv(3000 - got))
+"""
+
+
+def segments(net):
+    return next(int(ln.split()[1]) for ln in net.ownstack("stats", "--host", "host0").splitlines() if ln.startswith("TcpOutSegs"))
+
+
+def test_payload_goes_without_frames(net):
+    net.start("private", "/bin/sleep", "100", name="holds-the-host", options=("--loopback", "private"))
+    net.call("private", "/usr/bin/python3", "-c", FEW, name="few", options=("--loopback", "private"))
+    assert segments(net) < 30, "300,000 octets went by segments"
+
+
+def payload_of(path):
+    """All payload of TCP in a pcapng file, as captured."""
+    with open(path, "rb") as f:
+        data = f.read()
+    got, at = b"", 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        if kind == 6:
+            n, = struct.unpack_from("<I", data, at + 20)
+            ip = data[at + 28 + 14:at + 28 + n]
+            if ip[:1] == b"\x45" and ip[9] == 6:
+                total = struct.unpack_from(">H", ip, 2)[0]
+                got += ip[20 + (ip[32] >> 4) * 4:total]
+        at += size
+    return got
+
+
+def test_capture_shows_the_stream(net):
+    path = os.path.join(net.dir, "loop.pcapng")
+    net.call("private", "/usr/bin/python3", "-c", FEW, name="few", options=("--loopback", "private", "--pcap", path))
+    want = b"".join(b"%03d" % i * 2000 for i in range(50))
+    assert payload_of(path) == want

@@ -420,9 +420,9 @@ static inline int sock_wait(struct thr *t, struct file *f, uint32_t events, bool
 	return r;
 }
 
-static inline int sock_connect(struct thr *t, struct file *f, uint16_t port, usec_t deadline)
+static inline int sock_connect_to(struct thr *t, struct file *f, struct ipaddr addr, uint16_t port, usec_t deadline)
 {
-	const struct endpoint to = { .addr = ip(PEER_IP), .port = port };
+	const struct endpoint to = { .addr = addr, .port = port };
 	int r;
 
 	t = thr_enter();
@@ -434,6 +434,11 @@ static inline int sock_connect(struct thr *t, struct file *f, uint16_t port, use
 	r = tcp_state(f->tcb) == TCPS_ESTABLISHED ? 0 : -ETIMEDOUT;
 	thr_leave(t);
 	return r;
+}
+
+static inline int sock_connect(struct thr *t, struct file *f, uint16_t port, usec_t deadline)
+{
+	return sock_connect_to(t, f, ip(PEER_IP), port, deadline);
 }
 
 static inline int sock_listen(struct thr *t, struct file *f, uint16_t port)

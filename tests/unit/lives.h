@@ -104,7 +104,7 @@ static void life_input(struct thr *t)
 	for (int i = 0; i < 3; i++)
 		LIVED((a[i] = sock_accept(t, l, io_now() + PATIENCE)) != NULL);
 	atomic_store(&shared->peer_shuffle, 1);
-	bulk(t, c, 32000);
+	bulk(t, c, 16000);
 	atomic_store(&shared->peer_shuffle, 0);
 	atomic_store(&shared->peer_send_now, 1);
 	for (int i = 0; i < 3; i++)
@@ -118,6 +118,40 @@ static void life_input(struct thr *t)
 		sock_recv(t, a[i], &byte, 1, io_now() + PATIENCE);
 	for (int i = 100; i < 105; i++)
 		unnumber(t, i);
+}
+
+/* both ends are its own: payload changes sides without a frame, also as much as no window takes, both ways, and behind an end */
+static void life_pair(struct thr *t)
+{
+	struct file *l = sock_open(t), *c = sock_open(t), *a;
+	static uint8_t much[30000], in[30000];
+	size_t sent = 0, got = 0;
+
+	LIVED(!sock_listen(t, l, LIFE_PORT));
+	LIVED(!sock_connect_to(t, c, ip(OUR_IP), LIFE_PORT, io_now() + PATIENCE));
+	a = sock_accept(t, l, io_now() + PATIENCE);
+	LIVED(a);
+	for (size_t n; a && (n = sock_send(t, c, much, sizeof(much))) > 0;)
+		sent += n;
+	LIVED(sent > sizeof(much));
+	while (a && got < sent) {
+		ptrdiff_t r = sock_recv(t, a, in, sizeof(in), io_now() + PATIENCE);
+
+		LIVED(r > 0);
+		if (r <= 0)
+			break;
+		got += (size_t)r;
+		LIVED(sock_send(t, a, "x", 1) == 1);
+	}
+	thr_enter();
+	shard_lock(t);
+	LIVED(!tcp_shutdown(host->shard.stack, c->tcb, 1, t->now));
+	thr_leave(t);
+	LIVED(a && sock_recv(t, a, in, 1, io_now() + PATIENCE) == 0);
+	unnumber(t, 102);
+	LIVED(sock_recv(t, c, in, sizeof(in), io_now() + PATIENCE) > 0);
+	unnumber(t, 101);
+	unnumber(t, 100);
 }
 
 /* acknowledgments held back, retransmission, rest */
@@ -289,8 +323,9 @@ static const struct life {
 	void (*live)(struct thr *t);
 	unsigned share; /* of all points, in percent */
 } lives[] = {
-	{ "sockets", life_sockets, 29 }, { "input", life_input, 23 }, { "timers", life_timers, 3 }, { "fork", life_fork, 9 },
-	{ "export", life_export, 7 },	 { "exec", life_exec, 9 },    { "role", life_role, 11 },    { "exit", life_exit, 9 },
+	{ "sockets", life_sockets, 24 }, { "input", life_input, 18 }, { "pair", life_pair, 10 },
+	{ "timers", life_timers, 3 },	 { "fork", life_fork, 9 },    { "export", life_export, 7 },
+	{ "exec", life_exec, 9 },	 { "role", life_role, 11 },   { "exit", life_exit, 9 },
 };
 #define N_LIVES (sizeof(lives) / sizeof(lives[0]))
 
