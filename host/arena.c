@@ -159,21 +159,31 @@ static int failed(char *ret_err, size_t err_bytes, const char *setting, const ch
 }
 
 /* addresses, the default route, neighbours that were given */
-static int format_rows(struct host *h, const struct config *cfg, char *ret_err, size_t err_bytes)
+static int format_rows(struct host *h, const struct config *cfg, const struct host_device *dev, char *ret_err, size_t err_bytes)
 {
 	struct stack *st = h->shard.stack;
 	char text[64];
 	int rc;
 
+	if (config_has_ip6(cfg) || cfg->loopback) {
+		struct stack_ip6 ip6 = { .accept_ra = cfg->slaac, .loopback_only = !config_has_ip6(cfg) };
+
+		memcpy(ip6.secret, dev->ip6_secret, sizeof(ip6.secret));
+		rc = stack_ip6_start(st, &ip6, io_now());
+		if (rc)
+			return failed(ret_err, err_bytes, "mtu", "", rc, "IPv6 needs an MTU of at least 1280");
+	}
 	for (uint32_t i = 0; i < cfg->n_addr; i++) {
 		rc = stack_addr_add(st, cfg->addr[i].addr, cfg->addr[i].prefix_len);
 		if (rc)
 			return failed(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)), rc,
 				      "give another address");
-		stack_addr_announce(st, cfg->addr[i].addr, io_now()); /* who knew another station by it learns; IPv4 only */
+		stack_addr_announce(st, cfg->addr[i].addr, io_now()); /* who knew another station by it learns */
 	}
 	if (cfg->loopback) {
 		rc = stack_addr_add(st, ipaddr_v4(htonl(INADDR_LOOPBACK)), 8);
+		if (!rc || rc == -EEXIST)
+			rc = stack_addr_add(st, (struct ipaddr){ .b = { [15] = 1 } }, 128);
 		if (rc && rc != -EEXIST)
 			return failed(ret_err, err_bytes, "loopback", "private", rc, "give more bytes with --arena");
 	}
@@ -182,6 +192,12 @@ static int format_rows(struct host *h, const struct config *cfg, char *ret_err, 
 		if (rc)
 			return failed(ret_err, err_bytes, "gateway", config_cidr_text(&cfg->gateway, false, text, sizeof(text)), rc,
 				      "give an address on a link of --addr");
+	}
+	if (cfg->gateway6.set) {
+		rc = stack_route_add(st, (struct ipaddr){ .q = { 0 } }, 0, cfg->gateway6.addr);
+		if (rc)
+			return failed(ret_err, err_bytes, "gateway6", config_cidr_text(&cfg->gateway6, false, text, sizeof(text)), rc,
+				      "give an address on a link of --addr, or a link-local one");
 	}
 	for (uint32_t i = 0; i < cfg->n_neigh; i++) {
 		rc = stack_neigh_add(st, cfg->neigh[i].addr, cfg->neigh[i].mac);
@@ -205,6 +221,7 @@ static void format_settings(struct host *h, const struct config *cfg, const stru
 	h->verbose = cfg->verbose;
 	h->spin_us = cfg->spin_us;
 	h->leak_v6 = cfg->leak_v6;
+	h->ifindex = dev->ifindex;
 }
 
 int host_format(int memfd, const struct config *cfg, const struct host_device *dev, uint32_t owner_uid, const uint8_t token[16],
@@ -236,7 +253,7 @@ int host_format(int memfd, const struct config *cfg, const struct host_device *d
 	if (rc)
 		return failed(ret_err, err_bytes, "arena", text, rc, "give more bytes with --arena");
 	stack_capture(h->shard.stack, h->pcap_path[0]);
-	rc = format_rows(h, cfg, ret_err, err_bytes);
+	rc = format_rows(h, cfg, dev, ret_err, err_bytes);
 	if (rc)
 		return rc;
 	host = h;

@@ -27,6 +27,8 @@ uint64_t arena_layout_hash(void);
 struct host_device { /* what the warden found when it opened the device */
 	enum io_kind kind;
 	char ifname[16];
+	uint32_t ifindex;	/* 0: not known */
+	uint64_t ip6_secret[2];	/* of interface ids (RFC 7217) */
 	struct netdev_caps caps;
 };
 

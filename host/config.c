@@ -375,6 +375,41 @@ bool config_has_device(const struct config *cfg)
 	return cfg->tap[0] || cfg->packet[0];
 }
 
+bool config_has_ip6(const struct config *cfg)
+{
+	for (uint32_t i = 0; i < cfg->n_addr; i++)
+		if (!ipaddr_is_v4(cfg->addr[i].addr))
+			return true;
+	return cfg->slaac;
+}
+
+/* Each version of IP where it belongs, and IPv6 only where it fits */
+static int family_check(const struct config *cfg, char *ret_err, size_t err_bytes)
+{
+	char text[64];
+
+	if (cfg->gateway.set && !ipaddr_is_v4(cfg->gateway.addr))
+		return bad(ret_err, err_bytes, "gateway", config_cidr_text(&cfg->gateway, false, text, sizeof(text)),
+			   "is for IPv4; give it as --gateway6");
+	if (cfg->gateway6.set && ipaddr_is_v4(cfg->gateway6.addr))
+		return bad(ret_err, err_bytes, "gateway6", config_cidr_text(&cfg->gateway6, false, text, sizeof(text)),
+			   "is for IPv6; give it as --gateway");
+	if (cfg->gateway6.set && !config_has_ip6(cfg))
+		return bad(ret_err, err_bytes, "gateway6", config_cidr_text(&cfg->gateway6, false, text, sizeof(text)),
+			   "the host has no IPv6; give --addr X:X::X/N or --slaac as well");
+	if (cfg->tap_peer.set && !ipaddr_is_v4(cfg->tap_peer.addr))
+		return bad(ret_err, err_bytes, "tap-peer", config_cidr_text(&cfg->tap_peer, true, text, sizeof(text)),
+			   "is for IPv4; give it as --tap-peer6");
+	if (cfg->tap_peer6.set && ipaddr_is_v4(cfg->tap_peer6.addr))
+		return bad(ret_err, err_bytes, "tap-peer6", config_cidr_text(&cfg->tap_peer6, true, text, sizeof(text)),
+			   "is for IPv6; give it as --tap-peer");
+	if (cfg->mtu && cfg->mtu < 1280 && config_has_ip6(cfg)) {
+		snprintf(text, sizeof(text), "%u", cfg->mtu);
+		return bad(ret_err, err_bytes, "mtu", text, "IPv6 needs at least 1280");
+	}
+	return 0;
+}
+
 int config_check(const struct config *cfg, char *ret_err, size_t err_bytes)
 {
 	char text[64];
@@ -384,23 +419,18 @@ int config_check(const struct config *cfg, char *ret_err, size_t err_bytes)
 	if (cfg->packet[0] && cfg->tap_peer.set)
 		return bad(ret_err, err_bytes, "tap-peer", config_cidr_text(&cfg->tap_peer, true, text, sizeof(text)),
 			   "is for a TAP device, not with --packet; leave it out");
+	if (cfg->packet[0] && cfg->tap_peer6.set)
+		return bad(ret_err, err_bytes, "tap-peer6", config_cidr_text(&cfg->tap_peer6, true, text, sizeof(text)),
+			   "is for a TAP device, not with --packet; leave it out");
 	if (cfg->packet[0] && cfg->nat)
 		return bad(ret_err, err_bytes, "nat", "1", "is for a TAP device, not with --packet; leave it out");
-	if (config_has_device(cfg) && !cfg->n_addr && !cfg->tap_peer.set)
+	if (config_has_device(cfg) && !cfg->n_addr && !cfg->tap_peer.set && !cfg->slaac)
 		return bad(ret_err, err_bytes, "addr", "", "a device without an address; give --addr A.B.C.D/N");
 	if (cfg->mtu && cfg->mtu < 576) {
 		snprintf(text, sizeof(text), "%u", cfg->mtu);
 		return bad(ret_err, err_bytes, "mtu", text, "must be 0 or at least 576");
 	}
-	if (cfg->gateway.set && !ipaddr_is_v4(cfg->gateway.addr))
-		return bad(ret_err, err_bytes, "gateway", config_cidr_text(&cfg->gateway, false, text, sizeof(text)),
-			   "IPv6 is not spoken yet; give an IPv4 address");
-	for (uint32_t i = 0; i < cfg->n_addr; i++) {
-		if (!ipaddr_is_v4(cfg->addr[i].addr))
-			return bad(ret_err, err_bytes, "addr", config_cidr_text(&cfg->addr[i], true, text, sizeof(text)),
-				   "IPv6 is not spoken yet; give an IPv4 address");
-	}
-	return 0;
+	return family_check(cfg, ret_err, err_bytes);
 }
 
 int config_find(const char *name)

@@ -29,11 +29,11 @@ struct config {
 	char host[32], tap[16], packet[16];
 	struct config_cidr *addr;	/* n_addr of them, from malloc() */
 	uint32_t n_addr;
-	struct config_cidr gateway, tap_peer; /* gateway: prefix_len unused */
+	struct config_cidr gateway, gateway6, tap_peer, tap_peer6; /* gateways: prefix_len unused */
 	uint8_t mac[6];
 	bool mac_set;
 	uint32_t mtu, linger_s, spin_us;
-	bool nat, fallback, leak_v6, verbose;
+	bool nat, fallback, leak_v6, verbose, slaac;
 	uint32_t io;			/* 0 auto, else enum io_level */
 	uint32_t listen_both;		/* 0 no, 1 loopback */
 	uint32_t loopback;		/* 0 the kernel's, 1 the private host's own */
@@ -72,6 +72,8 @@ bool config_has_device(const struct config *cfg);
 int config_find(const char *name);
 /** config_token() - OWNSTACK_TOKEN as octets; false (and zeroes): not given or not hexadecimal */
 bool config_token(const struct config *cfg, uint8_t ret_token[16]);
+/** config_has_ip6() - is there anything that needs IPv6 on the wire */
+bool config_has_ip6(const struct config *cfg);
 const char *config_cidr_text(const struct config_cidr *c, bool with_prefix, char *buf, size_t bytes);
 bool config_cidr_parse(const char *text, bool with_prefix, struct config_cidr *ret_cidr);
 

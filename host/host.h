@@ -231,6 +231,7 @@ struct host {
 	_Atomic uint32_t n_live;	/* slots in use, keeper included */
 	struct netdev_caps dev_caps;
 	uint32_t spin_us, leak_v6;
+	uint32_t ifindex;	/* of the device: what a link-local address has as its scope */
 	struct slot slot[SLOTS_MAX];
 };
 

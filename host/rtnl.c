@@ -31,6 +31,18 @@ static unsigned ifindex_of(int fd, const char *ifname)
 	return sys_ioctl(fd, 0x8933 /* SIOCGIFINDEX */, &ifr) ? 0 : (unsigned)ifr.ifr_ifindex;
 }
 
+uint32_t rtnl_ifindex(const char *ifname)
+{
+	int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint32_t index;
+
+	if (fd < 0)
+		return 0;
+	index = ifindex_of(fd, ifname);
+	sys_close(fd);
+	return index;
+}
+
 struct addr_req {
 	struct nlmsghdr nh;
 	struct ifaddrmsg ifa;
@@ -54,6 +66,9 @@ int rtnl_addr_add(const char *ifname, const struct config_cidr *addr)
 			.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL },
 		.ifa = { .ifa_family = AF_INET, .ifa_prefixlen = addr->prefix_len, .ifa_scope = RT_SCOPE_UNIVERSE },
 	};
+	bool v4 = ipaddr_is_v4(addr->addr);
+	const void *octets = v4 ? (const void *)&addr->addr.w[3] : addr->addr.b;
+	unsigned short octets_n = v4 ? 4 : 16;
 	struct {
 		struct nlmsghdr nh;
 		struct nlmsgerr err;
@@ -63,8 +78,12 @@ int rtnl_addr_add(const char *ifname, const struct config_cidr *addr)
 
 	if (!n) {
 		r.ifa.ifa_index = ifindex_of(ifd, ifname);
-		attr_put(&r, IFA_LOCAL, &addr->addr.w[3], 4);
-		attr_put(&r, IFA_ADDRESS, &addr->addr.w[3], 4);
+		if (!v4) {
+			r.ifa.ifa_family = AF_INET6;
+			r.ifa.ifa_flags = IFA_F_NODAD; /* it is to be there at once; the two sides are alone on this link */
+		}
+		attr_put(&r, IFA_LOCAL, octets, octets_n);
+		attr_put(&r, IFA_ADDRESS, octets, octets_n);
 		n = r.ifa.ifa_index ? sys_send(fd, &r, r.nh.nlmsg_len, 0) : -ENODEV;
 	}
 	if (n > 0)

@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/un.h>
+#include "../stack/siphash.h"
 #include "join.h"
 #include "rtnl.h"
 #include "search.h"
@@ -551,6 +552,29 @@ static int addresses_choose(struct config *cfg)
 	return 0;
 }
 
+/*
+ * The secret of our interface ids: the same at each start of this host on this machine, not to be guessed from outside
+ * (machine-id(5)). Without a machine id they are made of the Ethernet address, which is the same at each start as well.
+ */
+static void ip6_secret(const char *host_name, uint64_t ret_secret[2])
+{
+	const struct sipkey use = { { 0x6f776e737461636b, 0x7266633732313700 } };
+	uint64_t words[12] = { 0 };
+	int fd = sys_open("/etc/machine-id", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t n = fd < 0 ? fd : sys_read(fd, words, 32);
+
+	if (fd >= 0)
+		sys_close(fd);
+	ret_secret[0] = ret_secret[1] = 0;
+	if (n != 32)
+		return;
+	snprintf((char *)&words[4], 32, "%s", host_name);
+	for (unsigned i = 0; i < 2; i++) {
+		words[8] = i;
+		ret_secret[i] = siphash24(&use, words, 9);
+	}
+}
+
 /**
  * device_claim() - no other host speaks through this device
  *
@@ -592,6 +616,8 @@ static int device_open(struct warden *w, char *text, size_t bytes)
 		return rc;
 	w->dev.kind = dc.kind;
 	memcpy(w->dev.ifname, dc.ifname, sizeof(w->dev.ifname));
+	w->dev.ifindex = rtnl_ifindex(dc.ifname);
+	ip6_secret(cfg->host, w->dev.ip6_secret);
 	if (cfg->n_addr)
 		config_cidr_text(&cfg->addr[0], true, w->addr, sizeof(w->addr));
 	if (cfg->tap_peer.set)
@@ -654,9 +680,13 @@ static void link_configure(struct warden *w)
 	char text[CONFIG_ERR_BYTES];
 	int rc = 0;
 
-	if (w->dev.kind == IO_KIND_TAP && cfg->tap_peer.set) {
+	if (w->dev.kind == IO_KIND_TAP && (cfg->tap_peer.set || cfg->tap_peer6.set)) {
 		rc = rtnl_link_up(w->dev.ifname);
-		if (!rc)
+		if (!rc && cfg->tap_peer6.set)
+			rc = rtnl_addr_add(w->dev.ifname, &cfg->tap_peer6);
+		if (rc && cfg->tap_peer6.set)
+			config_cidr_text(&cfg->tap_peer6, true, w->peer, sizeof(w->peer));
+		else if (!rc && cfg->tap_peer.set)
 			rc = rtnl_addr_add(w->dev.ifname, &cfg->tap_peer);
 		if (rc) {
 			snprintf(text, sizeof(text), "tap-peer=%s: %s cannot be given this address (%s); run as root, or set it with `ip addr`",

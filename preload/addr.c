@@ -27,6 +27,12 @@ int addr_to_user(const union sockaddr_any *from, socklen_t from_len, struct sock
 	return user_copy(len, &from_len, sizeof(from_len));
 }
 
+/* Linux's scope of addresses that mean something on one link only: ours is the device's */
+static bool addr_has_scope(struct ipaddr a)
+{
+	return a.b[0] == 0xfe && (a.b[1] & 0xc0) == 0x80;
+}
+
 int addr_to_endpoint(int family, const union sockaddr_any *a, socklen_t len, struct endpoint *ret_ep)
 {
 	if (len < (family == 4 ? sizeof(a->in) : SIN6_LEN_RFC2133))
@@ -41,6 +47,8 @@ int addr_to_endpoint(int family, const union sockaddr_any *a, socklen_t len, str
 		return -EAFNOSUPPORT;
 	memcpy(ret_ep->addr.b, &a->in6.sin6_addr, sizeof(ret_ep->addr.b));
 	ret_ep->port = ntohs(a->in6.sin6_port);
+	if (addr_has_scope(ret_ep->addr) && (!a->in6.sin6_scope_id || a->in6.sin6_scope_id != host->ifindex))
+		return -EINVAL;
 	return 0;
 }
 
@@ -55,9 +63,9 @@ socklen_t addr_from_endpoint(int family, const struct endpoint *ep, union sockad
 	}
 	ret->in6.sin6_family = AF_INET6;
 	ret->in6.sin6_port = htons(ep->port);
-	/* a socket bound to the wildcard shows ::, not ::ffff:0.0.0.0 */
-	if (!ipaddr_is_any(ep->addr))
-		memcpy(&ret->in6.sin6_addr, ep->addr.b, sizeof(ep->addr.b));
+	memcpy(&ret->in6.sin6_addr, ep->addr.b, sizeof(ep->addr.b));
+	if (addr_has_scope(ep->addr))
+		ret->in6.sin6_scope_id = host->ifindex;
 	return sizeof(ret->in6);
 }
 

@@ -71,14 +71,13 @@ void decide_kernel(struct op *op, int fd)
 }
 
 /*
- * Loopback under the same port. A dual-stack socket can hold one address only: 127.0.0.1 is what clients end up with, unless
- * that is the private host's.
+ * Loopback under the same port. A dual-stack socket can hold one address only: 127.0.0.1 is what clients end up with.
  */
 static socklen_t loopback_addr(int family, bool v6only, uint16_t port, union sockaddr_any *ret)
 {
 	struct endpoint ep = { ipaddr_v4(htonl(INADDR_LOOPBACK)), port };
 
-	if (family == 6 && (v6only || host->loopback_private))
+	if (family == 6 && v6only)
 		ep.addr = (struct ipaddr){ .b = { [15] = 1 } };
 	return addr_from_endpoint(family, &ep, ret);
 }

@@ -205,6 +205,10 @@ static void effect(struct op *op, const struct kopt *k, int given, int now)
 		o->transparent = (uint8_t)now;
 	else if (level == IPPROTO_IP && name == IP_TOS) /* which changes SO_PRIORITY as well: here by the order they are kept in */
 		o->tos = (uint8_t)now;
+	else if (level == IPPROTO_IPV6 && name == IPV6_TCLASS)
+		o->tclass = (uint8_t)now;
+	else if (level == IPPROTO_IPV6 && name == IPV6_UNICAST_HOPS)
+		o->hop_limit = given == -1 ? 0 : (uint8_t)now;
 	else if (level == IPPROTO_IP && name == IP_BIND_ADDRESS_NO_PORT)
 		o->bind_no_port = (uint8_t)now;
 	else if (level == IPPROTO_IP && name == O_IP_LOCAL_PORT_RANGE)

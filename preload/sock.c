@@ -271,7 +271,7 @@ static int listen_undecided(struct op *op, int fd, int backlog)
 	op_hold(op);
 	tcp_local(f->tcb, &local);
 	v6only = tcp_opts(f->tcb)->v6only;
-	if (host->listen_both && ipaddr_is_any(local.addr) && (f->family == 6 || !host->loopback_private)) {
+	if (host->listen_both && ipaddr_is_any(local.addr) && !host->loopback_private) {
 		shard_unlock(op->t);
 		keep = decide_listen_loopback(fd, f->family, v6only, local.port, backlog);
 		if (!keep && host->verbose)
@@ -552,7 +552,7 @@ static enum side connect_side(const struct op *op, const union sockaddr_any *a, 
 	if (stack_addr_is_ours(own_stack(), to.addr))
 		return SIDE_PRIVATE;
 	if (ipaddr_is_any(to.addr)) /* means loopback */
-		return host->loopback_private && (op->f->family == 4 || ipaddr_is_v4(to.addr)) ? SIDE_PRIVATE : SIDE_KERNEL;
+		return host->loopback_private ? SIDE_PRIVATE : SIDE_KERNEL;
 	if (ipaddr_is_loopback(to.addr))
 		return SIDE_KERNEL;
 	if (stack_has_route(own_stack(), to.addr))

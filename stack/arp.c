@@ -7,6 +7,7 @@
  * connections depend on it). We do not probe before use: the address was given by hand.
  */
 #include <errno.h>
+#include "nd.h"
 #include "stack_priv.h"
 #include "wire.h"
 
@@ -76,8 +77,12 @@ int stack_addr_announce(struct stack *st, struct ipaddr addr, usec_t now)
 {
 	struct addr_row *row = route_addr(st, &addr);
 
-	if (!row || !ipaddr_is_v4(addr))
+	if (!row)
 		return -EADDRNOTAVAIL;
+	if (!ipaddr_is_v4(addr)) {
+		nd_addr_start(st, row, now);
+		return 0;
+	}
 	announce(st, &addr);
 	row->timer.kind = TIMER_ADDR;
 	wheel_set(&st->wheel, &row->timer, now + ANNOUNCE_US);

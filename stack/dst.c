@@ -41,7 +41,7 @@ static void dst_free(struct stack *st, struct dst *d)
 
 static void dst_free_if_empty(struct stack *st, struct dst *d)
 {
-	if (!d->pmtu_bytes && !d->tfo_len)
+	if (!d->pmtu_bytes && !d->tfo_len && ipaddr_is_any(d->gateway))
 		dst_free(st, d);
 }
 
@@ -95,6 +95,17 @@ int dst_tfo_set(struct stack *st, const struct ipaddr *addr, const uint8_t *cook
 	if (len)
 		memcpy(d->tfo_cookie, cookie, len);
 	dst_free_if_empty(st, d);
+	return 0;
+}
+
+int dst_gateway_set(struct stack *st, const struct ipaddr *addr, const struct ipaddr *gateway)
+{
+	struct dst *d = dst_get(st, addr);
+
+	if (!d)
+		return -ENOSPC;
+	d->gateway = *gateway;
+	path_changed(st);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "ip6.h"
 #include "stack_priv.h"
 #include "wire.h"
 
@@ -20,6 +21,12 @@ void eth_input(struct stack *st, const struct frame *f, bool looped, usec_t now)
 	switch (get16(h + 12)) {
 	case ETHERTYPE_IPV4:
 		ip4_input(st, f, looped, now);
+		break;
+	case ETHERTYPE_IPV6:
+		if (st->nd.on)
+			ip6_input(st, f, looped, now);
+		else
+			drop(st, DROP_ETH_TYPE);
 		break;
 	case ETHERTYPE_ARP:
 		arp_input(st, f, now);

@@ -19,7 +19,7 @@
 #define ICMP_RATE_BURST	     50
 
 /* Appends octets to the payload of @p in cells of our own. False: out of memory. */
-static bool payload_copy(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len)
+bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len)
 {
 	while (len) {
 		struct cell *c = cell_alloc(st, len);
@@ -48,7 +48,7 @@ static void icmp_send(struct stack *st, const struct ip_tx *tx, uint8_t type, ui
 	struct pbuf *p = pbuf_alloc(st);
 	uint8_t *h;
 
-	if (!p || !payload_copy(st, p, data, len)) {
+	if (!p || !icmp_payload(st, p, data, len)) {
 		drop(st, DROP_NO_MEMORY);
 		pbuf_free(st, p);
 		return;
@@ -138,7 +138,7 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
 }
 
 /* A bucket of tokens, as Linux's icmp_msgs_per_sec and icmp_msgs_burst. */
-static bool rate_allows(struct stack *st, usec_t now)
+bool icmp_rate_allows(struct stack *st, usec_t now)
 {
 	uint64_t fresh = (now - st->icmp_refilled) * ICMP_RATE_PER_SEC / SEC(1);
 
@@ -163,7 +163,7 @@ static void send_error(struct stack *st, const struct frame *f, const struct ip_
 	/* RFC 1122 3.2.2: never about what was sent to many or came from nobody in particular. */
 	if ((f->data[0] & 1) || route_broadcast(st, &ip->src))
 		return;
-	if (!rate_allows(st, now)) {
+	if (!icmp_rate_allows(st, now)) {
 		drop(st, DROP_ICMP_RATE);
 		return;
 	}

@@ -10,6 +10,7 @@
  * Fragments are put together in ip4_frag.c. Not here: nothing is sent in fragments, nothing is forwarded.
  */
 #include "checksum.h"
+#include "ip6.h"
 #include "stack_priv.h"
 #include "wire.h"
 
@@ -64,7 +65,7 @@ static bool csum_trusted(const struct frame *f, bool looped)
 	return looped || (f->vnet.flags & (VNET_F_NEEDS_CSUM | VNET_F_DATA_VALID));
 }
 
-static void tcp_segment(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now)
+void ip_tcp_segment(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now)
 {
 	const uint8_t *l4 = f->data + ip->l4_off;
 	uint64_t sum;
@@ -85,7 +86,6 @@ static void tcp_segment(struct stack *st, const struct frame *f, const struct ip
 			return;
 		}
 	}
-	CNT(st, IpInDelivers);
 	tcp_input(st, f, ip, now);
 }
 
@@ -93,7 +93,8 @@ static void deliver(struct stack *st, const struct frame *f, const struct ip_rx 
 {
 	switch (ip->proto) {
 	case IPPROTO_NR_TCP:
-		tcp_segment(st, f, ip, now);
+		CNT(st, IpInDelivers);
+		ip_tcp_segment(st, f, ip, now);
 		break;
 	case IPPROTO_NR_ICMP:
 		CNT(st, IpInDelivers);
@@ -215,13 +216,13 @@ static void ip4_push(const struct stack *st, struct pbuf *p, const struct ip_tx 
 }
 
 /* No device sees this frame; its headers are there for who captures. */
-static void ip4_loop(struct stack *st, struct pbuf *p)
+static void ip_loop(struct stack *st, struct pbuf *p, bool v4)
 {
 	struct vnet_hdr v = { .flags = VNET_F_DATA_VALID };
 
-	eth_push(st, p, st->dev.mac, 0x0800);
+	eth_push(st, p, st->dev.mac, v4 ? 0x0800 : ETHERTYPE_IPV6);
 	if (p->gso_size) {
-		v.gso_type = VNET_GSO_TCPV4;
+		v.gso_type = v4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6;
 		v.gso_size = p->gso_size;
 		v.hdr_len = p->hdr_len;
 	}
@@ -229,48 +230,66 @@ static void ip4_loop(struct stack *st, struct pbuf *p)
 	stack_loop(st, p);
 }
 
-static void ip4_route(struct stack *st, struct pbuf *p, const struct ip_tx *tx, usec_t now)
+static void ip_route(struct stack *st, struct pbuf *p, const struct ip_tx *tx, uint32_t flow, usec_t now)
 {
 	const struct route_row *row = route_lookup(st, &tx->dst);
 	struct neigh *n = NULL;
 
 	if (!row) {
-		CNT(st, IpOutNoRoutes);
+		if (ipaddr_is_v4(tx->dst))
+			CNT(st, IpOutNoRoutes);
+		else
+			CNT(st, Ip6OutNoRoutes);
 		drop(st, DROP_IP_NO_ROUTE);
 		pbuf_free(st, p);
 		return;
 	}
-	neigh_output(st, p, ipaddr_is_any(row->gateway) ? &tx->dst : &row->gateway, &n, now);
+	neigh_output(st, p, route_next_hop(st, row, &tx->dst), &n, now);
 	if (n && tx->path)
-		*tx->path = (struct ip_path){ .gen = st->path_gen, .neigh = slab_index(&st->neighs.slab, n) };
+		*tx->path = (struct ip_path){ .gen = st->path_gen, .neigh = slab_index(&st->neighs.slab, n), .flow = flow };
+}
+
+/* IP's header, of whichever version; tells the flow label, where there is one */
+static uint32_t ip_push(struct stack *st, struct pbuf *p, const struct ip_tx *tx, uint32_t l4_len, bool v4, bool cached)
+{
+	uint32_t flow;
+
+	if (v4) {
+		CNT(st, IpOutRequests);
+		ip4_push(st, p, tx, l4_len + IP4_HDR_BYTES);
+		return 0;
+	}
+	CNT(st, Ip6OutRequests);
+	flow = cached ? tx->path->flow : tx->proto == IPPROTO_NR_TCP ? ip6_flow_label(st, tx, pbuf_head(p)) : 0;
+	ip6_push(st, p, tx, l4_len, flow);
+	return flow;
 }
 
 void ip_output(struct stack *st, struct pbuf *p, const struct ip_tx *tx, usec_t now)
 {
-	uint32_t l4_len = p->hdr_len, total;
-	bool cached = tx->path && tx->path->gen == st->path_gen, looped = !cached && stack_addr_is_ours(st, tx->dst);
+	uint32_t l4_len = p->hdr_len, total, flow;
+	bool v4 = ipaddr_is_v4(tx->dst), cached = tx->path && tx->path->gen == st->path_gen, looped = !cached && stack_addr_is_ours(st, tx->dst);
 
 	for (unsigned i = 0; i < p->n_frags; i++)
 		l4_len += p->frag[i].len;
-	total = l4_len + IP4_HDR_BYTES;
+	total = l4_len + (v4 ? IP4_HDR_BYTES : IP6_HDR_BYTES);
 	if (l4_len - p->hdr_len <= p->gso_size)
 		p->gso_size = 0; /* one segment after all */
-	CNT(st, IpOutRequests);
-	if (total > (looped || (p->gso_size && st->dev.tso4) ? 65535u : st->dev.mtu_bytes)) {
+	if (total > (looped || (p->gso_size && (v4 ? st->dev.tso4 : st->dev.tso6)) ? 65535u : st->dev.mtu_bytes)) {
 		drop(st, DROP_IP_TOO_BIG);
 		pbuf_free(st, p);
 		return;
 	}
 	if (tx->proto == IPPROTO_NR_TCP)
 		tcp_checksum(st, p, tx, l4_len, looped);
-	ip4_push(st, p, tx, total);
+	flow = ip_push(st, p, tx, l4_len, v4, cached);
 	if (looped)
-		ip4_loop(st, p);
+		ip_loop(st, p, v4);
 	else if (cached)
 		/* the row is there: path_gen changes when one is freed */
 		neigh_output_row(st, slab_at(&st->neighs.slab, tx->path->neigh), p, now);
 	else
-		ip4_route(st, p, tx, now);
+		ip_route(st, p, tx, flow, now);
 }
 
 void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now)
@@ -287,6 +306,7 @@ void ip_confirm(struct stack *st, const struct ip_path *path, usec_t now)
 uint32_t ip_mtu(const struct stack *st, const struct ipaddr *dst)
 {
 	const struct dst *d = dst_find(st, dst);
+	uint32_t link = ipaddr_is_v4(*dst) ? st->dev.mtu_bytes : ip6_link_mtu(st);
 
-	return d && d->pmtu_bytes && d->pmtu_bytes < st->dev.mtu_bytes ? d->pmtu_bytes : st->dev.mtu_bytes;
+	return d && d->pmtu_bytes && d->pmtu_bytes < link ? d->pmtu_bytes : link;
 }

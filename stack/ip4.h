@@ -33,6 +33,7 @@ struct ip_rx {
 struct ip_path {
 	uint32_t gen;
 	uint32_t neigh; /* slab index */
+	uint32_t flow;	/* IPv6: its flow label */
 };
 
 struct ip_tx {
@@ -61,9 +62,9 @@ struct ip_error {
 	struct ipaddr src, dst;	 /* of the segment we sent: src is ours */
 	uint16_t sport, dport;	 /* host order */
 	uint32_t seq;		 /* its sequence number, RFC 5927 4 */
-	uint8_t type, code;
-	uint16_t mtu;		 /* type 3 code 4: next-hop MTU, 0 unknown */
-	uint16_t len;		 /* of the IP packet that is quoted */
+	uint8_t type, code;	 /* of ICMP, or ICMPv6 where dst is no IPv4 address */
+	uint16_t mtu;		 /* too big to pass: next-hop MTU, 0 unknown */
+	uint32_t len;		 /* of the IP packet that is quoted */
 	bool local;		 /* made by ourselves: the neighbour did not answer */
 };
 
@@ -84,6 +85,12 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
 void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
 /** icmp4_time_exceeded() - a packet did not become whole in time; @f and @ip: its first fragment */
 void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
+/** icmp_payload() - appends octets to the payload of @p in cells of our own. False: out of memory */
+bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len);
+/** icmp_rate_allows() - may one more error leave; counts it */
+bool icmp_rate_allows(struct stack *st, usec_t now);
+/** ip_tcp_segment() - borrows a segment for us, its IP header checked; its checksum is looked at */
+void ip_tcp_segment(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
 /** icmp4_unreachable_local() - tells the sender of the TCP segment in @p, which could not be delivered. Borrows. */
 void icmp4_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now);
 

@@ -2,6 +2,8 @@
 #include "neigh.h"
 
 #include <errno.h>
+#include "ip6.h"
+#include "nd.h"
 #include "stack_priv.h"
 
 #define NEIGH_EVICT_TRIES 8
@@ -55,7 +57,10 @@ static void hold_fail(struct stack *st, struct pbuf *list, usec_t now)
 		list = p->next;
 		p->next = NULL;
 		drop(st, DROP_NEIGH_FAILED);
-		icmp4_unreachable_local(st, p, now);
+		if (*pbuf_head(p) >> 4 == 4)
+			icmp4_unreachable_local(st, p, now);
+		else
+			icmp6_unreachable_local(st, p, now);
 		pbuf_free(st, p);
 	}
 }
@@ -119,23 +124,26 @@ static void neigh_solicit(struct stack *st, struct neigh *n, usec_t now)
 
 	n->probes++;
 	wheel_set(&st->wheel, &n->timer, now + NEIGH_RETRANS_US);
-	if (ipaddr_is_v4(n->addr) && stack_source_for(st, n->addr, &src) == 0)
+	if (!ipaddr_is_v4(n->addr))
+		nd_solicit(st, &n->addr, n->state == NEIGH_PROBE ? n->mac : NULL);
+	else if (stack_source_for(st, n->addr, &src) == 0)
 		arp_send(st, 1, n->state == NEIGH_PROBE ? n->mac : NULL, &src, &n->addr, NULL);
 }
 
 static void neigh_send(struct stack *st, struct neigh *n, struct pbuf *p)
 {
+	bool v4 = ipaddr_is_v4(n->addr);
 	struct vnet_hdr v = { 0 };
 
-	eth_push(st, p, n->mac, 0x0800);
+	eth_push(st, p, n->mac, v4 ? 0x0800 : ETHERTYPE_IPV6);
 	if (p->gso_size) {
-		v.gso_type = (uint8_t)(VNET_GSO_TCPV4 | (p->gso_ecn ? VNET_GSO_ECN : 0));
+		v.gso_type = (uint8_t)((v4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) | (p->gso_ecn ? VNET_GSO_ECN : 0));
 		v.gso_size = p->gso_size;
 		v.hdr_len = p->hdr_len;
 	}
 	if (p->csum_offset) {
 		v.flags = VNET_F_NEEDS_CSUM;
-		v.csum_start = ETH_HDR_BYTES + IP4_HDR_BYTES;
+		v.csum_start = (uint16_t)(ETH_HDR_BYTES + (v4 ? IP4_HDR_BYTES : IP6_HDR_BYTES));
 		v.csum_offset = p->csum_offset;
 	}
 	memcpy(pbuf_push(p, VNET_HDR_BYTES), &v, VNET_HDR_BYTES);
@@ -240,6 +248,8 @@ void neigh_learned(struct stack *st, const struct ipaddr *addr, const uint8_t ma
 static void neigh_fail(struct stack *st, struct neigh *n, usec_t now)
 {
 	n->state = NEIGH_FAILED;
+	if (!ipaddr_is_v4(n->addr))
+		nd_neigh_failed(st, &n->addr, now);
 	hold_fail(st, hold_detach(n), now);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * neigh.h - who has which Ethernet address: ARP (RFC 826) with the states of RFC 4861 7.3.2, as Linux keeps them
+ * neigh.h - who has which Ethernet address: ARP (RFC 826) and neighbour discovery (RFC 4861, nd.c) with the states of RFC 4861 7.3.2, as Linux keeps them
  *
  * INCOMPLETE  asked, no answer; frames wait (NEIGH_HOLD_MAX, oldest dropped). 3 broadcasts 1 s apart, then FAILED.
  * REACHABLE   confirmed within NEIGH_REACHABLE_US by an answer or by TCP making progress (neigh_confirm())

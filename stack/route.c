@@ -2,6 +2,8 @@
 #include "route.h"
 
 #include <errno.h>
+#include "ip6.h"
+#include "nd.h"
 #include "stack_priv.h"
 
 #define V4_PLEN_OFFSET 96 /* ::ffff:0:0/96 */
@@ -24,7 +26,7 @@ static uint32_t addr_hash(const struct stack *st, const struct ipaddr *a, uint8_
 	return (uint32_t)siphash13(&st->key_tuple, w, 3);
 }
 
-static struct ipaddr addr_mask(const struct ipaddr *a, uint8_t plen)
+struct ipaddr route_mask(const struct ipaddr *a, uint8_t plen)
 {
 	struct ipaddr r = *a;
 
@@ -78,7 +80,7 @@ struct addr_row *route_addr(const struct stack *st, const struct ipaddr *addr)
 	return (struct addr_row *)(uintptr_t)addr_find(st, addr);
 }
 
-static struct route_row *route_find(const struct stack *st, const struct ipaddr *prefix, uint8_t plen)
+struct route_row *route_exact(const struct stack *st, const struct ipaddr *prefix, uint8_t plen)
 {
 	for (struct hnode *n = htab_first(&st->routes.route_tab, addr_hash(st, prefix, plen)); n; n = htab_next(n)) {
 		struct route_row *row = container_of(n, struct route_row, node);
@@ -107,10 +109,10 @@ static void route_row_link(struct stack *st, struct route_row *row)
 static int route_insert(struct stack *st, const struct ipaddr *dst, uint8_t plen, struct ipaddr gateway,
 			struct ipaddr source)
 {
-	struct ipaddr prefix = addr_mask(dst, plen);
+	struct ipaddr prefix = route_mask(dst, plen);
 	struct route_row *row;
 
-	if (route_find(st, &prefix, plen))
+	if (route_exact(st, &prefix, plen))
 		return -EEXIST;
 	row = slab_alloc(&st->routes.routes);
 	if (!row)
@@ -119,19 +121,51 @@ static int route_insert(struct stack *st, const struct ipaddr *dst, uint8_t plen
 	row->plen = plen;
 	row->gateway = gateway;
 	row->source = source;
+	row->until = USEC_NEVER;
 	route_row_link(st, row);
 	path_changed(st);
 	return 0;
 }
 
-int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len)
+int route_onlink_add(struct stack *st, const struct ipaddr *prefix, uint8_t plen, usec_t until)
 {
 	struct ipaddr none = { 0 };
-	struct addr_row *row;
-	int r;
+	int r = route_insert(st, prefix, plen, none, none);
 
-	if (!plen_valid(&addr, prefix_len) || ipaddr_is_any(addr))
-		return -EINVAL;
+	if (r == 0 && until != USEC_NEVER) {
+		route_exact(st, prefix, plen)->until = until;
+		st->nd.n_routes++;
+	}
+	return r;
+}
+
+int route_gateway_add(struct stack *st, const struct ipaddr *prefix, uint8_t plen, struct ipaddr gateway)
+{
+	struct ipaddr none = { 0 };
+
+	return route_insert(st, prefix, plen, gateway, none);
+}
+
+void route_remove(struct stack *st, const struct ipaddr *prefix, uint8_t plen)
+{
+	struct route_table *rt = &st->routes;
+	struct route_row *row = route_exact(st, prefix, plen);
+
+	if (!row)
+		return;
+	if (row->until != USEC_NEVER)
+		st->nd.n_routes--;
+	if (--rt->n_plen[row->plen] == 0)
+		rt->lens[row->plen / 64] &= ~(1ull << (row->plen % 64));
+	htab_remove(&rt->route_tab, &row->node);
+	slab_free(&rt->routes, row);
+	path_changed(st);
+}
+
+int route_addr_insert(struct stack *st, struct ipaddr addr, uint8_t prefix_len)
+{
+	struct addr_row *row;
+
 	if (addr_find(st, &addr))
 		return -EEXIST;
 	row = slab_alloc(&st->routes.addrs);
@@ -139,14 +173,48 @@ int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len)
 		return -ENOSPC;
 	row->addr = addr;
 	row->prefix_len = prefix_len;
+	row->preferred_until = row->valid_until = USEC_NEVER;
+	addr_row_link(st, row);
+	path_changed(st);
+	return 0;
+}
+
+void route_addr_remove(struct stack *st, struct addr_row *row)
+{
+	struct route_table *rt = &st->routes;
+	uint32_t cursor = 0;
+
+	wheel_cancel(&st->wheel, &row->timer);
+	htab_remove(&rt->addr_tab, &row->node);
+	if (row->flags & ADDR_AUTO)
+		st->nd.n_auto--;
+	slab_free(&rt->addrs, row);
+	rt->addr_filter = 0;
+	rt->addr_hint = (struct ipaddr){ 0 };
+	while ((row = slab_next(&rt->addrs, &cursor))) {
+		rt->addr_filter |= addr_bit(&row->addr);
+		rt->addr_hint = row->addr;
+	}
+	nd_groups_renew(st);
+	path_changed(st);
+}
+
+int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len)
+{
+	struct ipaddr none = { 0 };
+	int r;
+
+	if (!plen_valid(&addr, prefix_len) || ipaddr_is_any(addr) || (!ipaddr_is_v4(addr) && ipaddr_is_multicast(addr)))
+		return -EINVAL;
+	r = route_addr_insert(st, addr, prefix_len);
+	if (r < 0)
+		return r;
 	/* A second address of a network finds the route there already, and the first one stays the preferred source. */
 	r = route_insert(st, &addr, plen_of(&addr, prefix_len), none, addr);
 	if (r < 0 && r != -EEXIST) {
-		slab_free(&st->routes.addrs, row);
+		route_addr_remove(st, route_addr(st, &addr));
 		return r;
 	}
-	addr_row_link(st, row);
-	path_changed(st);
 	return 0;
 }
 
@@ -178,8 +246,8 @@ const struct route_row *route_lookup(const struct stack *st, const struct ipaddr
 
 			if (plen < least)
 				return NULL;
-			prefix = addr_mask(dst, (uint8_t)plen);
-			row = route_find(st, &prefix, (uint8_t)plen);
+			prefix = route_mask(dst, (uint8_t)plen);
+			row = route_exact(st, &prefix, (uint8_t)plen);
 			if (row)
 				return row;
 			bits &= ~(1ull << bit);
@@ -213,6 +281,56 @@ bool stack_has_route(const struct stack *st, struct ipaddr dst)
 	return stack_addr_is_ours(st, dst) || route_lookup(st, &dst);
 }
 
+/* RFC 6724 2.1: the label of an address; what is alike goes together */
+static int label(const struct ipaddr *a)
+{
+	if (a->b[0] == 0x20 && a->b[1] == 0x02)
+		return 2;
+	if (a->w[0] == __builtin_bswap32(0x20010000))
+		return 5;
+	if ((a->b[0] & 0xfe) == 0xfc)
+		return 13;
+	return 1;
+}
+
+static unsigned common_bits(const struct ipaddr *a, const struct ipaddr *b, unsigned most)
+{
+	unsigned n = 0;
+
+	while (n < most && !((a->b[n / 8] ^ b->b[n / 8]) & 0x80 >> n % 8))
+		n++;
+	return n;
+}
+
+/**
+ * source_v6() - RFC 6724 5, as far as one interface without home and temporary addresses has it
+ *
+ * Rule 2 scope, rule 3 deprecated, rule 6 label, rule 8 longest prefix (no further than the address's own, as Linux).
+ * Addresses are few, and a connection asks once.
+ */
+static int source_v6(const struct stack *st, const struct ipaddr *dst, struct ipaddr *ret_src)
+{
+	const struct addr_row *row;
+	unsigned best = 0;
+
+	for (uint32_t cursor = 0; (row = slab_next(&st->routes.addrs, &cursor));) {
+		bool narrow = ipaddr_is_link_local(row->addr), wanted = ipaddr_is_link_local(*dst) || ipaddr_is_multicast(*dst);
+		unsigned score;
+
+		if (ipaddr_is_v4(row->addr) || ipaddr_is_loopback_v6(row->addr))
+			continue;
+		/* too narrow a scope is worst, too wide a one better, the same best */
+		score = 1 + (narrow == wanted ? 2u : !narrow);
+		score = score << 10 | (row->flags & ADDR_DEPRECATED ? 0u : 1u << 9) |
+			(label(&row->addr) == label(dst) ? 1u << 8 : 0u) | common_bits(&row->addr, dst, row->prefix_len);
+		if (score > best) {
+			best = score;
+			*ret_src = row->addr;
+		}
+	}
+	return best ? 0 : -EADDRNOTAVAIL;
+}
+
 int stack_source_for(const struct stack *st, struct ipaddr dst, struct ipaddr *ret_src)
 {
 	const struct route_row *row;
@@ -224,8 +342,23 @@ int stack_source_for(const struct stack *st, struct ipaddr dst, struct ipaddr *r
 	row = route_lookup(st, &dst);
 	if (!row)
 		return -ENETUNREACH;
+	if (!ipaddr_is_v4(dst))
+		return source_v6(st, &dst, ret_src);
 	*ret_src = row->source;
 	return 0;
+}
+
+const struct ipaddr *route_next_hop(const struct stack *st, const struct route_row *row, const struct ipaddr *dst)
+{
+	const struct dst *d = ipaddr_is_v4(*dst) ? NULL : dst_find(st, dst);
+	const struct neigh *n;
+
+	if (d && !ipaddr_is_any(d->gateway)) {
+		n = neigh_find(st, &d->gateway);
+		if (!n || n->state != NEIGH_FAILED)
+			return &d->gateway;
+	}
+	return ipaddr_is_any(row->gateway) ? dst : &row->gateway;
 }
 
 bool route_broadcast(const struct stack *st, const struct ipaddr *addr)

@@ -97,7 +97,7 @@ static int stack_init_parts(struct stack *st, usec_t now)
 	if (r == 0)
 		r = dst_init(st);
 	if (r == 0)
-		r = ip4_frag_init(st);
+		r = frag_init(st);
 	if (r == 0)
 		r = port_init(st);
 	if (r == 0)
@@ -122,6 +122,7 @@ struct stack *stack_init(const struct stack_config *cfg, usec_t now)
 	st->key_rand = derive_key(cfg->seed, 3);
 	st->key_cookie = derive_key(cfg->seed, 4);
 	st->key_tfo = derive_key(cfg->seed, 5);
+	st->key_flow = derive_key(cfg->seed, 6);
 	st->path_gen = 1;
 	st->started = now;
 	st->icmp_refilled = now;
@@ -248,6 +249,14 @@ usec_t stack_deadline(const struct stack *st)
 	return wheel_deadline(&st->wheel);
 }
 
+static void addr_timer(struct stack *st, struct timer *t, usec_t now)
+{
+	if (ipaddr_is_v4(container_of(t, struct addr_row, timer)->addr))
+		arp_announce_timer(st, t);
+	else
+		nd_addr_timer(st, t, now);
+}
+
 void stack_expire(struct stack *st, usec_t now)
 {
 	struct timer *t;
@@ -258,9 +267,11 @@ void stack_expire(struct stack *st, usec_t now)
 		else if (t->kind == TIMER_DST)
 			dst_timer(st, t);
 		else if (t->kind == TIMER_FRAG)
-			ip4_frag_timer(st, t, now);
+			frag_timer(st, t, now);
 		else if (t->kind == TIMER_ADDR)
-			arp_announce_timer(st, t);
+			addr_timer(st, t, now);
+		else if (t->kind == TIMER_ND)
+			nd_timer(st, now);
 		else
 			tcp_timer(st, t, now);
 	}
@@ -370,13 +381,14 @@ void stack_repair(struct stack *st, uint16_t dead_owner, usec_t now)
 	pbufs_repair(st, dead_owner);
 	tcp_repair_slabs(st);
 	tcp_repair_mark_cells(st);
-	ip4_frag_repair(st);
+	frag_repair(st);
 	cell_repair_sweep(st);
 
 	dlist_init(&st->events);
 	dlist_init(&st->mem_waiters);
 	wheel_init(&st->wheel, now);
 	route_repair(st);
+	nd_repair(st, now);
 	neigh_repair(st, now);
 	dst_repair(st, now);
 	port_reset(st);

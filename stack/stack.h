@@ -91,7 +91,18 @@ bool stack_event(struct stack *st, struct stack_event *ret_event);
 
 /* ---- addresses, routes, neighbours: rows of the host (host-level, one set however many shards there will be) ---- */
 int stack_addr_add(struct stack *st, struct ipaddr addr, uint8_t prefix_len);	/* makes the on-link route too; -EEXIST, -ENOSPC */
-/** stack_addr_announce() - tells the wire that @addr is ours, twice (RFC 5227 2.3); -EADDRNOTAVAIL: it is not */
+/* IPv6 is refused, and frames of it are dropped, until it is started. */
+struct stack_ip6 {
+	bool loopback_only;	/* no address on the wire, nothing is said there */
+	bool accept_ra;		/* listen to routers: default route, prefixes, addresses made of them, MTU, hop limit */
+	uint64_t secret[2];	/* for interface ids that stay (RFC 7217); 0: they are made of the Ethernet address */
+};
+/** stack_ip6_start() - gives the interface its link-local address; -EMSGSIZE: an MTU below 1,280, -EALREADY */
+int stack_ip6_start(struct stack *st, const struct stack_ip6 *cfg, usec_t now);
+/**
+ * stack_addr_announce() - tells the wire that @addr is ours, twice (RFC 5227 2.3); IPv6: asks whether it is (RFC 4429),
+ * and takes it away where somebody else has it. -EADDRNOTAVAIL: it is not ours
+ */
 int stack_addr_announce(struct stack *st, struct ipaddr addr, usec_t now);
 int stack_route_add(struct stack *st, struct ipaddr dst, uint8_t prefix_len, struct ipaddr gateway); /* prefix 0: default */
 int stack_neigh_add(struct stack *st, struct ipaddr addr, const uint8_t mac[6]);	/* permanent entry */

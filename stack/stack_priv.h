@@ -7,8 +7,9 @@
 #include "dst.h"
 #include "htab.h"
 #include "ip4.h"
-#include "ip4_frag.h"
+#include "ip_frag.h"
 #include "list.h"
+#include "nd.h"
 #include "neigh.h"
 #include "port.h"
 #include "route.h"
@@ -41,11 +42,13 @@ struct stack {
 	struct neigh_table neighs;
 	struct dst_table dsts;
 	struct frag_table frags;
+	struct nd_state nd;
 	uint32_t path_gen;		/* see struct ip_path; never 0 */
 	struct port_table ports;
 
 	struct sipkey key_tuple, key_secret, key_port, key_rand; /* tables; ISN and timestamps; ports; stack_rand*() */
 	struct sipkey key_cookie, key_tfo; /* SYN cookies; cookies of TCP Fast Open */
+	struct sipkey key_flow;		/* flow labels of IPv6 */
 	uint64_t rand_ctr;
 	usec_t started;
 	uint32_t icmp_tokens;		/* rate limit of what we answer, 1,000/s */

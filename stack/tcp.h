@@ -42,9 +42,9 @@ struct tcp_opts {
 	uint32_t rcvbuf_bytes, sndbuf_bytes;	/* as getsockopt shows them (doubled) */
 	uint8_t rcvbuf_locked, sndbuf_locked;	/* set by the program: no auto-tuning */
 	uint8_t reuseaddr, reuseport, keepalive, linger_on, nodelay, cork;
-	uint8_t quickack, v6only, freebind, transparent, oobinline, timestamp_on, tos, ttl; /* ttl 0: default */
+	uint8_t quickack, v6only, freebind, transparent, oobinline, timestamp_on, tos, ttl; /* ttl, hop_limit 0: default */
 	uint8_t zerocopy, save_syn;		/* SO_ZEROCOPY; TCP_SAVE_SYN: 1 from the IP header on, 2 with Ethernet's */
-	uint8_t tclass, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
+	uint8_t tclass, hop_limit, priority, bind_no_port, cc; /* cc: index in the table of congestion controls */
 	int32_t linger_s, rcvlowat_bytes, defer_accept_s, linger2_s, syncnt;
 	uint32_t keepidle_s, keepintvl_s, keepcnt, user_timeout_ms, maxseg_bytes, window_clamp_bytes, notsent_lowat_bytes, mark;
 	uint32_t fastopen_qlen;			/* TCP_FASTOPEN of a listener, 0: no */

@@ -34,8 +34,13 @@
 #define OVERFLOW_LIVE_MS 120000u
 
 /* What most paths have; the largest that does not exceed the peer's is taken. */
-static const uint16_t mss_of[] = { 536, 1300, 1440, 1460 };
-#define MSS_N (sizeof(mss_of) / sizeof(mss_of[0]))
+#define MSS_N 4
+static const uint16_t mss_of_v4[MSS_N] = { 536, 1300, 1440, 1460 }, mss_of_v6[MSS_N] = { 1220, 1420, 1440, 8940 };
+
+static const uint16_t *mss_table(const struct tcp_req *r)
+{
+	return ipaddr_is_v4(r->raddr) ? mss_of_v4 : mss_of_v6;
+}
 
 static uint32_t hash1(const struct stack *st, const struct tcp_req *r)
 {
@@ -76,7 +81,7 @@ void tcp_cookie_answer(struct stack *st, struct tcp_conn *l, struct tcp_req *r, 
 {
 	uint32_t peer_isn = r->rcv_nxt - 1, minute = minute_of(now), i = MSS_N - 1;
 
-	while (i > 0 && mss_of[i] > r->mss)
+	while (i > 0 && mss_table(r)[i] > r->mss)
 		i--;
 	r->iss = hash1(st, r) + peer_isn + (minute << COOKIE_BITS) + ((hash2(st, r, minute) + i) & COOKIE_MASK);
 	if (r->flags & TF_TS) {
@@ -154,12 +159,12 @@ bool tcp_cookie_take(struct stack *st, struct tcp_conn *l, const struct tcp_seg 
 		return false;
 	}
 	CNT(st, TcpExtSyncookiesRecv);
-	r->mss = mss_of[i];
+	r->mss = mss_table(r)[i];
 	r->node.own = s->wnd;
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
 	r->rcv_wnd = (uint16_t)(space < 65535 ? space : 65535);
-	r->tos = l->opts.tos;
+	r->tos = tcp_tos_of(&l->opts, r->raddr);
 	return true;
 }

@@ -209,8 +209,8 @@ static size_t syn_room(const struct stack *st, const struct tcp_conn *t)
 		mss = t->opts.maxseg_bytes;
 	if (d && d->tfo_len && d->tfo_mss < mss)
 		mss = d->tfo_mss;
-	else if ((!d || !d->tfo_len) && mss > TCP_MSS_DEFAULT)
-		mss = TCP_MSS_DEFAULT;
+	else if ((!d || !d->tfo_len) && mss > tcp_mss_unsaid(t->raddr))
+		mss = tcp_mss_unsaid(t->raddr);
 	return mss > TCP_OPTS_MAX ? mss - TCP_OPTS_MAX : 0;
 }
 

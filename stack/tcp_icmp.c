@@ -4,14 +4,33 @@
  *
  * An error counts only if the sequence number it returns is in flight, so that someone off the path must guess it. A
  * connection that stands takes it as a reason to give later, never as an end; one that is being opened ends. A
- * smaller MTU is believed down to 552 octets, and for all connections to that destination.
+ * smaller MTU is believed down to 552 octets (IPv6: 1,280), and for all connections to that destination.
  */
 #include <errno.h>
+#include "ip6.h"
 #include "tcp_priv.h"
 
 #define MIN_PMTU_BYTES 552u /* Linux's ip_rt_min_pmtu */
+#define MIN_PMTU_BYTES_V6 1280u /* RFC 8201 4: less is no answer to believe */
 
 enum { ICMP_UNREACH = 3, ICMP_SOURCE_QUENCH = 4, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER = 12 };
+
+/* Linux's icmpv6_err_convert() */
+static int errno_of_v6(const struct ip_error *e)
+{
+	static const uint8_t unreach[7] = { ENETUNREACH, EACCES, EHOSTUNREACH, EHOSTUNREACH, ECONNREFUSED, EACCES, EACCES };
+
+	switch (e->type) {
+	case ICMP6_UNREACH:
+		return e->code < sizeof(unreach) ? unreach[e->code] : EPROTO;
+	case ICMP6_TOO_BIG:
+		return EMSGSIZE;
+	case ICMP6_TIME_EXCEEDED:
+		return EHOSTUNREACH;
+	default:
+		return EPROTO;
+	}
+}
 
 /* Linux's icmp_err_convert[]; 0: ignored */
 static int errno_of(const struct ip_error *e)
@@ -21,6 +40,8 @@ static int errno_of(const struct ip_error *e)
 		ENONET, ENETUNREACH, EHOSTUNREACH, ENETUNREACH, EHOSTUNREACH, EHOSTUNREACH, EHOSTUNREACH, EHOSTUNREACH,
 	};
 
+	if (!ipaddr_is_v4(e->dst))
+		return errno_of_v6(e);
 	switch (e->type) {
 	case ICMP_UNREACH:
 		return e->code < 16 ? unreach[e->code] : 0;
@@ -46,6 +67,8 @@ static void shrink_mtu(struct stack *st, struct tcp_conn *t, const struct ip_err
 		mtu = was > 1492 ? 1492 : was > 1006 ? 1006 : MIN_PMTU_BYTES;
 	if (e->mtu && e->len && e->mtu >= e->len)
 		return;
+	if (!ipaddr_is_v4(e->dst) && e->mtu < MIN_PMTU_BYTES_V6)
+		return;
 	if (mtu < MIN_PMTU_BYTES)
 		mtu = MIN_PMTU_BYTES;
 	if (mtu >= was)
@@ -56,12 +79,18 @@ static void shrink_mtu(struct stack *st, struct tcp_conn *t, const struct ip_err
 	tcp_lost_all(st, t);
 }
 
+/* Linux's icmpv6_err_convert(): what is said for good */
+static bool ends_handshake(const struct ip_error *e)
+{
+	if (!ipaddr_is_v4(e->dst))
+		return e->type == ICMP6_PARAM_PROBLEM || (e->type == ICMP6_UNREACH && e->code != 0 && e->code != 2 && e->code != 3);
+	return e->type == ICMP_PARAMETER || e->type == ICMP_TIME_EXCEEDED || (e->type == ICMP_UNREACH && e->code <= 1);
+}
+
 /* As Linux's tcp_req_err(): only what says that the peer cannot be reached, and only about the SYN-ACK we sent */
 static void req_error(struct stack *st, struct tcp_req *r, const struct ip_error *e)
 {
-	bool unreachable = e->type == ICMP_PARAMETER || e->type == ICMP_TIME_EXCEEDED || (e->type == ICMP_UNREACH && e->code <= 1);
-
-	if (e->seq != r->iss || !unreachable)
+	if (e->seq != r->iss || !ends_handshake(e))
 		return;
 	CNT(st, TcpAttemptFails);
 	tcp_req_drop(st, r);

@@ -499,7 +499,7 @@ static bool fin_acked(struct stack *st, struct tcp_conn *t, usec_t now)
 /* Options of the peer's SYN decide what both use. */
 static void take_syn_options(struct stack *st, struct tcp_conn *t, const struct tcp_seg *s, usec_t now)
 {
-	t->peer_mss = s->o.mss ? s->o.mss : TCP_MSS_DEFAULT;
+	t->peer_mss = s->o.mss ? s->o.mss : tcp_mss_unsaid(t->raddr);
 	t->flags &= ~(TF_TS | TF_SACK | TF_WSCALE);
 	if (s->o.ts && st->ctl.tcp_timestamps) {
 		t->flags |= TF_TS;

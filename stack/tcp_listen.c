@@ -88,7 +88,7 @@ static void req_options(struct stack *st, const struct tcp_conn *l, struct tcp_r
 {
 	uint32_t mtu = ip_mtu(st, &r->raddr), space = l->opts.rcvbuf_bytes / 2;
 
-	r->mss = s->o.mss ? s->o.mss : TCP_MSS_DEFAULT;
+	r->mss = s->o.mss ? s->o.mss : tcp_mss_unsaid(r->raddr);
 	r->advmss = (uint16_t)(mtu - TCP_HDR_BYTES - (ipaddr_is_v4(r->raddr) ? 20 : 40));
 	if (l->opts.maxseg_bytes && l->opts.maxseg_bytes < r->advmss)
 		r->advmss = (uint16_t)l->opts.maxseg_bytes;
@@ -129,7 +129,7 @@ static void req_fill(struct stack *st, const struct tcp_conn *l, struct tcp_req 
 	r->node.own = s->wnd;
 	r->listener = l->index;
 	r->rcv_nxt = s->seq + 1;
-	r->tos = l->opts.tos;
+	r->tos = tcp_tos_of(&l->opts, r->raddr);
 	req_options(st, l, r, s, now);
 }
 

@@ -220,7 +220,7 @@ static bool xmit(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t le
 	struct tx_hdr h = { .seq = seq, .ack = t->rcv_nxt, .sport = t->lport, .dport = t->rport, .flags = TH_ACK };
 	struct pbuf *p = pbuf_alloc(st);
 	uint32_t asked = len;
-	uint8_t tos = t->family == 4 || ipaddr_is_v4(t->raddr) ? t->opts.tos : t->opts.tclass;
+	uint8_t tos = tcp_tos_of(&t->opts, t->raddr);
 
 	if (!p)
 		return false;
@@ -259,7 +259,7 @@ static bool xmit(struct stack *st, struct tcp_conn *t, uint32_t seq, uint32_t le
 	*ret_sent = len + fin;
 	if (t->pace_Bps && len > 0)
 		tcp_pace_sent(t, len, now);
-	send_to(st, p, &t->laddr, &t->raddr, &t->path, tos, t->opts.ttl, now);
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, tos, tcp_ttl_of(&t->opts, t->raddr), now);
 	return true;
 }
 
@@ -307,7 +307,7 @@ bool tcp_xmit_probe(struct stack *st, struct tcp_conn *t, bool zero_window, usec
 	h.wnd = tcp_wnd_take(st, t);
 	hdr_push(p, &h);
 	t->segs_out++;
-	send_to(st, p, &t->laddr, &t->raddr, &t->path, t->opts.tos, t->opts.ttl, now);
+	send_to(st, p, &t->laddr, &t->raddr, &t->path, tcp_tos_of(&t->opts, t->raddr), tcp_ttl_of(&t->opts, t->raddr), now);
 	return true;
 }
 
@@ -339,7 +339,7 @@ static void xmit_syn_data(struct stack *st, struct tcp_conn *t, struct tx_hdr *h
 		t->data_segs_out++;
 	}
 	hdr_push(p, h);
-	send_to(st, p, &t->laddr, &t->raddr, NULL, t->opts.tos, t->opts.ttl, now);
+	send_to(st, p, &t->laddr, &t->raddr, NULL, tcp_tos_of(&t->opts, t->raddr), tcp_ttl_of(&t->opts, t->raddr), now);
 }
 
 void tcp_xmit_syn(struct stack *st, struct tcp_conn *t, usec_t now)
@@ -366,7 +366,7 @@ void tcp_xmit_syn(struct stack *st, struct tcp_conn *t, usec_t now)
 	if (t->flags & TF_FASTOPEN && !answer)
 		xmit_syn_data(st, t, &h, now);
 	else
-		send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
+		send_bare(st, &h, &t->laddr, &t->raddr, tcp_tos_of(&t->opts, t->raddr), now);
 }
 
 void tcp_xmit_rst(struct stack *st, struct tcp_conn *t, usec_t now)
@@ -376,7 +376,7 @@ void tcp_xmit_rst(struct stack *st, struct tcp_conn *t, usec_t now)
 	if (t->flags & TF_TS)
 		h.opt_len = (uint8_t)tcp_opt_put_ts(h.opt, t->ts_offset + tcp_ts_clock(now), t->ts_recent);
 	CNT(st, TcpOutRsts);
-	send_bare(st, &h, &t->laddr, &t->raddr, t->opts.tos, now);
+	send_bare(st, &h, &t->laddr, &t->raddr, tcp_tos_of(&t->opts, t->raddr), now);
 }
 
 void tcp_xmit_synack(struct stack *st, struct tcp_req *r, usec_t now)

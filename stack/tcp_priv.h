@@ -21,6 +21,7 @@
 #define TCP_MAX_QUICKACKS  16u
 #define TCP_MIN_MSS	   88u
 #define TCP_MSS_DEFAULT	   536u
+#define TCP_MSS_DEFAULT_V6 1220u /* RFC 9293 3.7.1 */
 #define TCP_MIN_SND_MSS	   48u
 #define TCP_OOW_RATE_MS	   500u
 #define TCP_PAWS_24DAYS_MS (24u * 24u * 3600u * 1000u)
@@ -159,6 +160,20 @@ bool tcp_pace_waits(struct stack *st, struct tcp_conn *t, usec_t now);
 void tcp_pace_sent(struct tcp_conn *t, uint32_t len, usec_t now);
 uint32_t tcp_tso_frame_max(const struct tcp_conn *t, uint32_t gso);
 uint32_t tcp_pace_frame_max(const struct tcp_conn *t);	/* octets of one frame: about a millisecond's worth */
+
+/* what a peer takes that does not say */
+static inline uint16_t tcp_mss_unsaid(struct ipaddr peer)
+{
+	return ipaddr_is_v4(peer) ? TCP_MSS_DEFAULT : TCP_MSS_DEFAULT_V6;
+}
+static inline uint8_t tcp_tos_of(const struct tcp_opts *o, struct ipaddr peer)
+{
+	return ipaddr_is_v4(peer) ? o->tos : o->tclass;
+}
+static inline uint8_t tcp_ttl_of(const struct tcp_opts *o, struct ipaddr peer)
+{
+	return ipaddr_is_v4(peer) ? o->ttl : o->hop_limit;
+}
 
 /* tcp_timer.c */
 /* how long an orphan stays in FIN_WAIT_2 */

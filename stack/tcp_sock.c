@@ -326,6 +326,8 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 {
 	struct tcp_conn *t = s->conn;
 	bool used = !t || t->state != TCPS_CLOSED || t->flags & TF_BOUND;
+	uint8_t v6only;
+	int r;
 
 	(void)now;
 	if (!t || (t->family == 6 && used))
@@ -339,8 +341,15 @@ int tcp_bind(struct stack *st, struct tcb *s, const struct endpoint *ep, usec_t 
 		return -EADDRNOTAVAIL;
 	if (used) /* Linux looks at it last for IPv4, first for IPv6 */
 		return -EINVAL;
-	if (ep->port || !t->opts.bind_no_port)
-		return bind_with_port(st, t, ep);
+	v6only = t->opts.v6only;
+	if (!ipaddr_is_v4(ep->addr) && !ipaddr_is_any(ep->addr))
+		t->opts.v6only = 1; /* as Linux: it can be nothing else from now on */
+	if (ep->port || !t->opts.bind_no_port) {
+		r = bind_with_port(st, t, ep);
+		if (r < 0)
+			t->opts.v6only = v6only;
+		return r;
+	}
 	/* IP_BIND_ADDRESS_NO_PORT: connect() chooses, when it knows the destination */
 	t->laddr = ep->addr;
 	t->lport = 0;
@@ -525,6 +534,22 @@ static int connect_again(struct tcp_conn *t)
 	return err ? -err : -ECONNABORTED;
 }
 
+/* any address of ours, of one family */
+static bool first_addr(const struct stack *st, bool v6, struct ipaddr *ret_addr)
+{
+	uint32_t cursor = 0;
+	struct ipaddr a;
+	uint8_t plen;
+
+	while (stack_addr_next(st, &cursor, &a, &plen)) {
+		if (ipaddr_is_v4(a) != v6) {
+			*ret_addr = a;
+			return true;
+		}
+	}
+	return false;
+}
+
 static int connect_route(struct stack *st, struct tcp_conn *t, const struct endpoint *to)
 {
 	struct endpoint dst = *to;
@@ -535,17 +560,18 @@ static int connect_route(struct stack *st, struct tcp_conn *t, const struct endp
 	if (t->family == 6 && t->opts.v6only && ipaddr_is_v4(dst.addr))
 		return -ENETUNREACH;
 	if (ipaddr_is_any(dst.addr)) { /* means this host */
-		struct ipaddr loopback = ipaddr_v4(__builtin_bswap32(0x7f000001));
-		uint32_t cursor = 0;
-		uint8_t plen;
+		bool v6 = !ipaddr_is_v4(dst.addr) && !(t->flags & TF_BOUND_ADDR && ipaddr_is_v4(t->laddr));
+		struct ipaddr loopback = v6 ? (struct ipaddr){ .b = { [15] = 1 } } : ipaddr_v4(__builtin_bswap32(0x7f000001));
 
 		if (t->flags & TF_BOUND_ADDR)
 			dst.addr = t->laddr;
 		else if (stack_addr_is_ours(st, loopback))
 			dst.addr = loopback;
-		else if (!stack_addr_next(st, &cursor, &dst.addr, &plen))
+		else if (!first_addr(st, v6, &dst.addr) && !(v6 && !t->opts.v6only && first_addr(st, false, &dst.addr)))
 			return -ENETUNREACH;
 	}
+	if (ipaddr_is_v4(t->laddr) && !ipaddr_is_v4(dst.addr))
+		return -EAFNOSUPPORT; /* bound to an IPv4 address, or to all of them */
 	if (route_broadcast(st, &dst.addr))
 		return -ENETUNREACH;
 	if (!stack_has_route(st, dst.addr))

@@ -382,6 +382,7 @@ void tcp_timer(struct stack *st, struct timer *t, usec_t now)
 	case TIMER_DST:
 	case TIMER_FRAG:
 	case TIMER_ADDR:
+	case TIMER_ND:
 		break;
 	}
 }

@@ -138,7 +138,7 @@ void tcp_timewait(struct stack *st, struct tcp_conn *t, usec_t now)
 	tw->ts_recent = t->ts_recent;
 	tw->ts_recent_ms = t->ts_recent_ms;
 	tw->flags = tw_flags(t, key.flags);
-	tw->tos = t->opts.tos;
+	tw->tos = tcp_tos_of(&t->opts, t->raddr);
 	tw->uid = t->opts.uid;
 	tw->ends_ms = tcp_ts_clock(now + st->ctl.tcp_timewait_us);
 	tw->lport = t->lport; /* last: repair takes it for filled in */

@@ -19,7 +19,7 @@
 
 /* What a timer is part of; its owner is found with container_of(). */
 enum timer_kind { TIMER_NONE, TIMER_NEIGH, TIMER_TCB, TIMER_REQUEST, TIMER_TIMEWAIT, TIMER_STACK,
-		  TIMER_DST, TIMER_FRAG, TIMER_ADDR, TIMER_REST };
+		  TIMER_DST, TIMER_FRAG, TIMER_ADDR, TIMER_REST, TIMER_ND };
 
 struct timer {
 	struct timer *next, **pprev; /* pprev NULL: not armed */

@@ -33,6 +33,8 @@ PRIVATE = "10.77.0.2"
 PEER = "10.77.0.1"
 THIRD = "10.77.0.3"         # second private host, where a test has two
 PREFIX = 24
+PRIVATE6, PEER6 = "2001:db8:77::2", "2001:db8:77::1"    # with Net(ip6=True)
+PREFIX6 = 64
 CLONE_NEWNET = 0x40000000
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -183,7 +185,7 @@ class Proc:
 class Net:
     """A private side and a peer side, see the head of this file."""
 
-    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False, relay=None, rival=False):
+    def __init__(self, mode, mtu=None, cpu=None, io=None, second_host=False, relay=None, rival=False, ip6=False):
         assert mode in ("tap", "packet", "kernel")
         self.mode, self.mtu, self.cpu, self.io = mode, mtu, cpu, Options.io if io is None else io
         self.id = "%s-%d" % (TAG, next(_numbers))
@@ -191,7 +193,7 @@ class Net:
         self.private_ns = self.peer_ns if mode == "tap" and not relay else self.id + "-p"
         self.relay_ns = None if not relay else self.private_ns if mode == "tap" else self.id + "-r"
         self.third_ns = self.id + "-q" if mode == "kernel" and second_host else None
-        self.second_host, self.relay = second_host, None
+        self.second_host, self.relay, self.ip6 = second_host, None, ip6
         self.rival_ns = self.id + "-x" if rival else None       # a kernel on the private host's side of the relay
         self.peer_dev = "tap0" if mode == "tap" and not relay else "veth1"
         self.dir = tempfile.mkdtemp(prefix=self.id + "-", dir="/tmp")
@@ -218,8 +220,9 @@ class Net:
             run("ip", "netns", "add", ns)
             self._inodes.add(os.stat("/run/netns/" + ns).st_ino)
             self.ip(ns, "link", "set", "lo", "up")
-            run("nsenter", "--net=/run/netns/" + ns, "--", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1",
-                "net.ipv6.conf.default.disable_ipv6=1", check=False)
+            off = "0" if self.ip6 else "1"
+            run("nsenter", "--net=/run/netns/" + ns, "--", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=" + off,
+                "net.ipv6.conf.default.disable_ipv6=" + off, check=False)
         if self.second_host:
             self._make_bridge()
         elif relay or self.mode != "tap":
@@ -230,6 +233,10 @@ class Net:
             self.ip(self.peer_ns, "addr", "add", "%s/%d" % (PEER, PREFIX), "dev", "veth1")
             if self.mode == "kernel":
                 self.ip(self.private_ns, "addr", "add", "%s/%d" % (PRIVATE, PREFIX), "dev", "veth0")
+            if self.ip6:
+                self.ip(self.peer_ns, "addr", "add", "%s/%d" % (PEER6, PREFIX6), "dev", "veth1", "nodad")
+            if self.ip6 and self.mode == "kernel":
+                self.ip(self.private_ns, "addr", "add", "%s/%d" % (PRIVATE6, PREFIX6), "dev", "veth0", "nodad")
             self.cubic()
 
     def _make_relay(self, relay):
@@ -331,6 +338,10 @@ class Net:
             argv += ["--tap", "tap%d" % i]
         else:
             argv += ["--tap", "tap0", "--tap-peer", "%s/%d" % (PEER, PREFIX)]
+            if self.ip6:
+                argv += ["--tap-peer6", "%s/%d" % (PEER6, PREFIX6)]
+        if self.ip6:
+            argv += ["--addr", "%s/%d" % (PRIVATE6, PREFIX6)]
         if self.mtu:
             argv += ["--mtu", str(self.mtu)]
         return [*argv, *options, "--"]

@@ -2,7 +2,8 @@
 /*
  * packet.c - plays scripts: packets against socket calls, in virtual time
  *
- *   packet FILE.pkt...      plays each; packet -v FILE.pkt shows every frame
+ *   packet FILE.pkt...      plays each; packet -v FILE.pkt shows every frame; packet -6 over IPv6, with an MTU so
+ *                          much larger that segments are as large as IPv4's
  *
  * A script is one claim. Each line is "[+TIME] ACTION", '#' begins a comment. +TIME (us, ms, s) moves the clock on
  * since the line before; timers on the way fire. Lines:
@@ -14,6 +15,8 @@
  *                          PSH likewise
  *   silence                we have sent nothing
  *   < icmp TYPE CODE seq N [mtu N]     an error about a segment of ours
+ *   < nd na|ns|claim       neighbour discovery: the peer's answer, its question about us, its claim to our address
+ *   > nd na|ns
  *   < arp reply|who-has|claim          the peer's answer, its question about us, its claim to our address
  *   > arp reply|who-has|announce       ours
  *   [NAME:] CALL [= RESULT]    a socket call; RESULT a number or an errno's name, else success. NAME: which socket,
@@ -31,7 +34,7 @@
  * to follow); accept [NAME] (from l, to c
  * unless named); write N [more]; read N (result: octets; 0 at the end); close; shutdown rd|wr|rdwr; set OPTION VALUE;
  * state NAME; poll BIT...; error NAME; sockets N (connections in being); timewaits N; requests N; sysctl NAME VALUE
- * (first lines only); no_neighbour (first lines only: the peer's station must be asked for); peer_iss N; forget (the
+ * (first lines only); ipv4, ipv6 (first line: this script is about it alone; MTU 1,500); no_neighbour (first lines only: the peer's station must be asked for); peer_iss N; forget (the
  * next SYN of ours has a new initial number); counter NAME N and drop NAME N (rows of counters.def and drops.def);
  * info FIELD N (tcp_info(), times in us); disconnect; peek N; readable N; waiting N
  */
@@ -40,6 +43,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "../../stack/checksum.h"
+#include "../../stack/ip6.h"
 #include "../../stack/stack_priv.h"
 #include "../../stack/tcp.h"
 #include "../../stack/wire.h"
@@ -88,7 +92,8 @@ struct sock {
 struct player {
 	const char *file;
 	int line;
-	bool verbose, failed, no_neighbour;
+	bool verbose, failed, no_neighbour, v6, left_out;
+	uint16_t mtu;
 	struct stack *st;
 	struct stack_sysctl ctl;
 	usec_t now, start, mark; /* mark: time of the last line */
@@ -107,6 +112,17 @@ struct player {
 static const uint8_t our_mac[6] = { 2, 0, 0, 0, 0, 1 }, peer_mac[6] = { 2, 0, 0, 0, 0, 2 };
 #define OUR_IP	__builtin_bswap32(0x0a000001)
 #define PEER_IP __builtin_bswap32(0x0a000002)
+
+/* 10.0.0.N, or 2001:db8::N */
+static struct ipaddr station(const struct player *p, uint8_t n)
+{
+	return p->v6 ? (struct ipaddr){ .b = { 0x20, 1, 0xd, 0xb8, [15] = n } } : ipaddr_v4(__builtin_bswap32(0x0a000000u + n));
+}
+
+static uint32_t ip_hdr_bytes(const struct player *p)
+{
+	return p->v6 ? IP6_HDR_BYTES : 20;
+}
 
 static void fail(struct player *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void fail(struct player *p, const char *fmt, ...)
@@ -132,6 +148,7 @@ static uint8_t pattern(uint32_t n) /* of the octet with relative number n */
 
 static const struct { const char *name; int value; } errnos[] = {
 	{ "EAGAIN", EAGAIN }, { "EINPROGRESS", EINPROGRESS }, { "EALREADY", EALREADY }, { "EISCONN", EISCONN },
+	{ "EPROTO", EPROTO }, { "EACCES", EACCES },
 	{ "ECONNREFUSED", ECONNREFUSED }, { "ECONNRESET", ECONNRESET }, { "ECONNABORTED", ECONNABORTED }, { "EPIPE",
 													   EPIPE },
 	{ "ENOTCONN", ENOTCONN }, { "EINVAL", EINVAL }, { "EADDRINUSE", EADDRINUSE }, { "EADDRNOTAVAIL",
@@ -268,22 +285,53 @@ static void arp_read(struct player *p, const uint8_t *b, uint32_t len)
 		printf("%10.3f > %s\n", (double)(p->now - p->start) / 1000, o->text);
 }
 
+static void nd_read(struct player *p, const uint8_t *m)
+{
+	struct out_frame *o = &p->out[p->n_out++];
+
+	*o = (struct out_frame){ .at = p->now, .arp = m[0] == ICMP6_NS ? "ns" : m[0] == ICMP6_NA ? "na" : "other" };
+	snprintf(o->text, sizeof(o->text), "nd %s", o->arp);
+	if (p->verbose)
+		printf("%10.3f > %s\n", (double)(p->now - p->start) / 1000, o->text);
+}
+
+/* Octets behind the IP header; 0: malformed */
+static uint32_t ip_read(const struct player *p, const uint8_t *b, uint32_t len, struct ipaddr *src, struct ipaddr *dst, uint8_t *proto)
+{
+	const uint8_t *ip = b + 14;
+	bool v6 = get16(b + 12) == ETHERTYPE_IPV6;
+	uint32_t l4_len = v6 ? get16(ip + 4) : get16(ip + 2) - 20u;
+
+	*proto = v6 ? ip[6] : ip[9];
+	*src = v6 ? ipaddr_v6(ip + 8) : ipaddr_v4(get32_raw(ip + 12));
+	*dst = v6 ? ipaddr_v6(ip + 24) : ipaddr_v4(get32_raw(ip + 16));
+	if (v6 != p->v6 || (!v6 && (get16(b + 12) != 0x0800 || csum_fold(csum_add(0, ip, 20)) != 0xffff)) ||
+	    len != 14 + ip_hdr_bytes(p) + l4_len)
+		return 0;
+	return l4_len;
+}
+
 /* A frame of ours, flat, behind the virtio-net header. */
 static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 {
 	struct out_frame *o = &p->out[p->n_out];
-	const uint8_t *ip = b + 14, *t = ip + 20;
-	uint32_t l4_len = get16(ip + 2) - 20u, off = (t[12] >> 4) * 4u;
-	struct ipaddr src = ipaddr_v4(get32_raw(ip + 12)), dst = ipaddr_v4(get32_raw(ip + 16));
+	const uint8_t *ip = b + 14, *t = ip + ip_hdr_bytes(p);
+	struct ipaddr src, dst;
+	uint8_t proto;
+	uint32_t l4_len, off;
 	struct peer *pe;
 
 	if (get16(b + 12) == 0x0806) {
 		arp_read(p, b, len);
 		return;
 	}
-	if (get16(b + 12) != 0x0800 || ip[9] != 6 || len != l4_len + 34 || off < 20 || off > l4_len ||
-	    csum_fold(csum_add(0, ip, 20)) != 0xffff ||
-	    csum_fold(csum_add(csum_pseudo(&src, &dst, 6, l4_len), t, l4_len)) != 0xffff) {
+	l4_len = ip_read(p, b, len, &src, &dst, &proto);
+	if (l4_len && proto == IP6_ICMP && p->v6 && csum_fold(csum_add(csum_pseudo(&src, &dst, IP6_ICMP, l4_len), t, l4_len)) == 0xffff) {
+		nd_read(p, t);
+		return;
+	}
+	off = l4_len > 20 ? (t[12] >> 4) * 4u : 20;
+	if (proto != 6 || off < 20 || off > l4_len || csum_fold(csum_add(csum_pseudo(&src, &dst, 6, l4_len), t, l4_len)) != 0xffff) {
 		fail(p, "a malformed frame was sent");
 		return;
 	}
@@ -297,7 +345,7 @@ static void frame_read(struct player *p, const uint8_t *b, uint32_t len)
 					 .win = get16(t + 14),
 					  .len = l4_len - off } };
 	o->seg.urg = get16(t + 18);
-	o->seg.tos = ip[1];
+	o->seg.tos = p->v6 ? (uint8_t)(get16(ip) >> 4) : ip[1];
 	options_read(t + 20, off - 20, &o->seg);
 	pe = peer_of(p, o->peer_port);
 	pe->our_port = o->our_port;
@@ -525,27 +573,42 @@ static uint32_t options_write(const struct seg *s, const struct peer *pe, uint8_
 	return (uint32_t)(o - from);
 }
 
+static void ip_write(struct player *p, uint8_t proto, uint32_t l4_len, uint8_t *ip, uint8_t tos)
+{
+	struct ipaddr src = station(p, 2), dst = station(p, 1);
+
+	memset(ip, 0, ip_hdr_bytes(p));
+	if (p->v6) {
+		put32(ip, 6u << 28 | (uint32_t)tos << 20);
+		put16(ip + 4, (uint16_t)l4_len);
+		ip[6] = proto;
+		ip[7] = proto == IP6_ICMP ? 255 : 64;
+		memcpy(ip + 8, src.b, 16);
+		memcpy(ip + 24, dst.b, 16);
+		return;
+	}
+	ip[0] = 0x45;
+	ip[1] = tos;
+	put16(ip + 2, (uint16_t)(20 + l4_len));
+	ip[8] = 64;
+	ip[9] = proto;
+	put32_raw(ip + 12, src.w[3]);
+	put32_raw(ip + 16, dst.w[3]);
+	put16_raw(ip + 10, (uint16_t)~csum_fold(csum_add(0, ip, 20)));
+}
+
 static void inject(struct player *p, uint8_t proto, uint32_t l4_len, uint8_t *b, const struct seg *s)
 {
-	uint8_t *ip = b + 14;
-	struct frame f = { .data = b, .len = 34 + l4_len };
+	struct frame f = { .data = b, .len = 14 + ip_hdr_bytes(p) + l4_len };
 
 	if (s && s->gso) {
-		f.vnet.gso_type = VNET_GSO_TCPV4;
+		f.vnet.gso_type = p->v6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
 		f.vnet.gso_size = (uint16_t)s->gso;
 	}
 	memcpy(b, our_mac, 6);
 	memcpy(b + 6, peer_mac, 6);
-	put16(b + 12, 0x0800);
-	memset(ip, 0, 20);
-	ip[0] = 0x45;
-	ip[1] = (uint8_t)(s ? s->tos : 0);
-	put16(ip + 2, (uint16_t)(20 + l4_len));
-	ip[8] = 64;
-	ip[9] = proto;
-	put32_raw(ip + 12, PEER_IP);
-	put32_raw(ip + 16, OUR_IP);
-	put16_raw(ip + 10, (uint16_t)~csum_fold(csum_add(0, ip, 20)));
+	put16(b + 12, p->v6 ? ETHERTYPE_IPV6 : 0x0800);
+	ip_write(p, proto, l4_len, b + 14, (uint8_t)(s ? s->tos : 0));
 	stack_input(p->st, &f, p->now);
 	drain(p);
 }
@@ -553,11 +616,11 @@ static void inject(struct player *p, uint8_t proto, uint32_t l4_len, uint8_t *b,
 static void peer_sends(struct player *p)
 {
 	static uint8_t b[70000];
-	uint8_t *t = b + 34;
+	uint8_t *t = b + 14 + ip_hdr_bytes(p);
 	struct seg s = seg_parse(p, 1);
 	struct peer *pe = peer_of(p, s.peer);
 	uint32_t hdr, len;
-	struct ipaddr src = ipaddr_v4(PEER_IP), dst = ipaddr_v4(OUR_IP);
+	struct ipaddr src = station(p, 2), dst = station(p, 1);
 
 	if (p->failed)
 		return;
@@ -585,9 +648,10 @@ static void peer_sends(struct player *p)
 
 static void peer_sends_icmp(struct player *p)
 {
-	uint8_t b[100] = { 0 }, *h = b + 34, *q = h + 8;
+	uint8_t b[160] = { 0 }, *h = b + 14 + ip_hdr_bytes(p), *q = h + 8, *l4 = q + ip_hdr_bytes(p);
 	struct peer *pe = peer_of(p, p->peer_port);
-	uint32_t seq = 0, mtu = 0;
+	struct ipaddr us = station(p, 1), peer = station(p, 2);
+	uint32_t seq = 0, mtu = 0, len = 16 + ip_hdr_bytes(p);
 
 	h[0] = (uint8_t)need_number(p, 2);
 	h[1] = (uint8_t)need_number(p, 3);
@@ -600,15 +664,42 @@ static void peer_sends_icmp(struct player *p)
 			fail(p, "\"%s\"?", p->word[i]);
 	}
 	put32(h + 4, mtu);
-	q[0] = 0x45;
-	q[9] = 6;
-	put32_raw(q + 12, OUR_IP);
-	put32_raw(q + 16, PEER_IP);
-	put16(q + 20, pe->our_port);
-	put16(q + 22, pe->port);
-	put32(q + 24, seq + pe->our_iss);
-	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(0, h, 36)));
-	inject(p, 1, 36, b, NULL);
+	if (p->v6) {
+		q[0] = 0x60;
+		put16(q + 4, 1460);
+		q[6] = 6;
+		memcpy(q + 8, us.b, 16);
+		memcpy(q + 24, peer.b, 16);
+	} else {
+		q[0] = 0x45;
+		q[9] = 6;
+		put32_raw(q + 12, us.w[3]);
+		put32_raw(q + 16, peer.w[3]);
+	}
+	put16(l4, pe->our_port);
+	put16(l4 + 2, pe->port);
+	put32(l4 + 4, seq + pe->our_iss);
+	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(p->v6 ? csum_pseudo(&peer, &us, IP6_ICMP, len) : 0, h, len)));
+	inject(p, p->v6 ? IP6_ICMP : 1, len, b, NULL);
+}
+
+static void peer_sends_nd(struct player *p)
+{
+	uint8_t b[100] = { 0 }, *m = b + 54;
+	const char *what = p->n_words > 2 ? p->word[2] : "";
+	bool na = strcmp(what, "ns") != 0;
+	struct ipaddr us = station(p, 1), peer = station(p, 2);
+
+	if (strcmp(what, "na") && strcmp(what, "ns") && strcmp(what, "claim"))
+		fail(p, "nd \"%s\"?", what);
+	m[0] = na ? ICMP6_NA : ICMP6_NS;
+	m[4] = na ? 0x60 : 0;
+	memcpy(m + 8, !strcmp(what, "na") ? peer.b : us.b, 16);
+	m[24] = na ? 2 : 1;
+	m[25] = 1;
+	memcpy(m + 26, peer_mac, 6);
+	put16_raw(m + 2, (uint16_t)~csum_fold(csum_add(csum_pseudo(&peer, &us, IP6_ICMP, 32), m, 32)));
+	inject(p, IP6_ICMP, 32, b, NULL);
 }
 
 static void peer_sends_arp(struct player *p)
@@ -664,7 +755,7 @@ static bool seg_match(const struct seg *want, const struct seg *got, const struc
 
 static void we_sent(struct player *p)
 {
-	bool arp = p->n_words > 2 && !strcmp(p->word[1], "arp");
+	bool arp = p->n_words > 2 && (!strcmp(p->word[1], "arp") || !strcmp(p->word[1], "nd"));
 	struct seg want = arp ? (struct seg){ 0 } : seg_parse(p, 1);
 	struct out_frame *o = &p->out[p->next_out];
 
@@ -716,7 +807,7 @@ static void sock_open(struct player *p, struct sock *s)
 	if (s->tcb)
 		return;
 	s->sent = s->received = 0;
-	s->tcb = tcp_open(p->st, 4, 1, p->now);
+	s->tcb = tcp_open(p->st, p->v6 ? 6 : 4, 1, p->now);
 	if (!s->tcb)
 		fail(p, "no memory for a socket");
 }
@@ -967,7 +1058,7 @@ static bool sysctl_set(struct player *p, const char *name, uint32_t v)
 static long call(struct player *p, struct sock *s, const char *name, int i)
 {
 	const char *arg = i < p->n_words ? p->word[i] : "";
-	struct endpoint ep = { ipaddr_v4(0), 0 };
+	struct endpoint ep = { p->v6 ? (struct ipaddr){ .q = { 0 } } : ipaddr_v4(0), 0 };
 	struct tcb *t;
 	long r;
 
@@ -999,7 +1090,7 @@ static long call(struct player *p, struct sock *s, const char *name, int i)
 
 		number(arg, &port);
 		p->peer_port = (uint16_t)port;
-		ep = (struct endpoint){ ipaddr_v4(PEER_IP), (uint16_t)port };
+		ep = (struct endpoint){ station(p, 2), (uint16_t)port };
 		return *name == 'f' ? tcp_connect_data(p->st, s->tcb, &ep, p->now) : tcp_connect(p->st, s->tcb, &ep, p->now);
 	}
 	if (!strcmp(name, "accept")) {
@@ -1099,17 +1190,35 @@ static bool time_read(const char *w, usec_t *ret)
 	return scale > 0;
 }
 
+/* What a host says when it comes to a link is over when the script begins (tests/unit/test_nd.c is about it) */
+static void ip6_begin(struct player *p)
+{
+	struct stack_ip6 cfg = { 0 };
+	struct pbuf *f;
+
+	if (stack_ip6_start(p->st, &cfg, p->now - SEC(10)) < 0)
+		abort();
+	while (stack_deadline(p->st) <= p->now)
+		stack_expire(p->st, stack_deadline(p->st));
+	while ((f = stack_output(p->st, p->now)))
+		stack_tx_done(p->st, f);
+}
+
 static void stack_begin(struct player *p)
 {
 	struct stack_config cfg = { .region = region_new(256 << 20), .seed = { 11, 12, 13, 14 }, .ctl = p->ctl };
 
 	memcpy(cfg.dev.mac, our_mac, 6);
-	cfg.dev.mtu_bytes = 1500;
+	cfg.dev.mtu_bytes = p->mtu;
 	cfg.dev.gso_max_bytes = 65535;
-	p->st = stack_init(&cfg, p->now);
-	if (!p->st || stack_addr_add(p->st, ipaddr_v4(OUR_IP), 24) < 0)
+	p->st = stack_init(&cfg, p->v6 ? p->now - SEC(10) : p->now);
+	if (!p->st)
 		abort();
-	if (!p->no_neighbour && stack_neigh_add(p->st, ipaddr_v4(PEER_IP), peer_mac) < 0)
+	if (p->v6)
+		ip6_begin(p);
+	if (stack_addr_add(p->st, station(p, 1), p->v6 ? 64 : 24) < 0)
+		abort();
+	if (!p->no_neighbour && stack_neigh_add(p->st, station(p, 2), peer_mac) < 0)
 		abort();
 }
 
@@ -1127,6 +1236,15 @@ static void play_words(struct player *p)
 	if (p->failed)
 		return;
 	if (!p->st) {
+		if (!strcmp(p->word[0], "ipv4")) {
+			p->left_out = p->v6;
+			return;
+		}
+		if (!strcmp(p->word[0], "ipv6")) {
+			p->v6 = true;
+			p->mtu = 1500;
+			return;
+		}
 		if (!strcmp(p->word[0], "no_neighbour")) {
 			p->no_neighbour = true;
 			return;
@@ -1151,6 +1269,8 @@ static void play_words(struct player *p)
 		peer_sends_icmp(p);
 	else if (!strcmp(p->word[0], "<") && p->n_words > 1 && !strcmp(p->word[1], "arp"))
 		peer_sends_arp(p);
+	else if (!strcmp(p->word[0], "<") && p->n_words > 1 && !strcmp(p->word[1], "nd"))
+		peer_sends_nd(p);
 	else if (!strcmp(p->word[0], "<"))
 		peer_sends(p);
 	else if (!strcmp(p->word[0], "peer_iss"))
@@ -1178,7 +1298,7 @@ static void play_line(struct player *p, char *line)
 		play_words(p);
 }
 
-static bool play(const char *file, bool verbose)
+static bool play(const char *file, bool verbose, bool v6)
 {
 	static struct player p;
 	char line[1024];
@@ -1188,17 +1308,17 @@ static bool play(const char *file, bool verbose)
 		perror(file);
 		return false;
 	}
-	p = (struct player){ .file = file, .verbose = verbose, .now = SEC(1000), .start = SEC(1000), .mark = SEC(1000),
+	p = (struct player){ .file = file, .verbose = verbose, .v6 = v6, .mtu = v6 ? 1520 : 1500, .now = SEC(1000), .start = SEC(1000), .mark = SEC(1000),
 			     .peer_port = 5000, .peer_iss = 1000000000 };
 	stack_sysctl_default(&p.ctl);
-	while (!p.failed && fgets(line, sizeof(line), f)) {
+	while (!p.failed && !p.left_out && fgets(line, sizeof(line), f)) {
 		p.line++;
 		play_line(&p, line);
 	}
 	fclose(f);
-	if (!p.st)
+	if (!p.st && !p.left_out)
 		fail(&p, "the script does nothing");
-	else
+	else if (p.st)
 		nothing_left(&p);
 	if (p.st)
 		munmap(p.st->region->base, p.st->region->bytes);
@@ -1208,7 +1328,7 @@ static bool play(const char *file, bool verbose)
 
 int main(int argc, char **argv)
 {
-	bool verbose = false, ok = true;
+	bool verbose = false, v6 = false, ok = true;
 	int played = 0;
 
 	for (int i = 1; i < argc; i++) {
@@ -1216,10 +1336,14 @@ int main(int argc, char **argv)
 			verbose = true;
 			continue;
 		}
-		ok &= play(argv[i], verbose);
+		if (!strcmp(argv[i], "-6")) {
+			v6 = true;
+			continue;
+		}
+		ok &= play(argv[i], verbose, v6);
 		played++;
 	}
 	if (!played)
-		fprintf(stderr, "packet [-v] FILE.pkt...\n");
+		fprintf(stderr, "packet [-v] [-6] FILE.pkt...\n");
 	return ok && played ? 0 : 1;
 }

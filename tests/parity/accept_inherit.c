@@ -11,14 +11,6 @@ static void opt_say(const char *name, int fd, int level, int opt)
 		say("  value %d, length %u", v, len);
 }
 
-static const char *addr_text(const struct sockaddr_in *a)
-{
-	static char text[64];
-
-	inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
-	return text;
-}
-
 void server(int listener)
 {
 	struct linger l = { 0 };
@@ -51,7 +43,7 @@ void server(int listener)
 	len = 6; /* too small: cut, and the whole length told */
 	memset(&a, 0xee, sizeof(a));
 	saw("getsockname with 6 octets of room", getsockname(fd, (struct sockaddr *)&a, &len));
-	say("length %u, address untouched %d", len, a.sin_zero[0] == 0xee);
+	say("length %u, address untouched %d", len, ((uint8_t *)&a)[sizeof(a) - 1] == 0xee);
 	len = sizeof(a);
 	must("getsockname", getsockname(fd, (struct sockaddr *)&a, &len));
 	say("local: %s, port as listened on: %d", addr_text(&a), a.sin_port == peer_addr.sin_port);

@@ -37,7 +37,7 @@ void server(int control)
 	add(ep, l, EPOLLIN, 1);
 	add(ep, twin, EPOLLIN | EPOLLET, 2);
 	must("SO_REUSEADDR", setsockopt(twin, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)));
-	a.sin_addr.s_addr = htonl(INADDR_ANY);
+	memset(&a.sin_addr, 0, sizeof(a.sin_addr));
 	a.sin_port = htons((uint16_t)(ntohs(a.sin_port) + 1));
 	saw("bind to the wildcard", bind(twin, (struct sockaddr *)&a, sizeof(a)));
 	saw("bind again", bind(l, (struct sockaddr *)&a, sizeof(a)));

@@ -42,7 +42,7 @@ static void after_refusal(void)
 	to.sin_port = htons(1);
 	saw("connect to nobody", connect(s, (struct sockaddr *)&to, sizeof(to)));
 	saw("getsockname", getsockname(s, (struct sockaddr *)&name, &len));
-	say("address %s, port kept %d", inet_ntoa(name.sin_addr), name.sin_port != 0);
+	say("address %s, port kept %d", addr_text(&name), name.sin_port != 0);
 	saw("bind to a foreign address", bind(s, (struct sockaddr *)&foreign, sizeof(foreign)));
 	close(s);
 	s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);

@@ -35,6 +35,13 @@ long must(const char *what, long r)
 	return r;
 }
 
+const char *addr_text(const struct sockaddr_in *a)
+{
+	static char text[INET6_ADDRSTRLEN];
+
+	return inet_ntop(AF_INET, &a->sin_addr, text, sizeof(text));
+}
+
 int control_fd(void)
 {
 	return ctl;

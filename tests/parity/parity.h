@@ -32,6 +32,20 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * Compiled with PARITY_IP6 the programs speak IPv6: the words for addresses mean IPv6's. Their last four octets stand for an
+ * IPv4 address.
+ */
+#ifdef PARITY_IP6
+#undef AF_INET
+#define AF_INET	    AF_INET6
+#define sockaddr_in sockaddr_in6
+#define sin_family  sin6_family
+#define sin_port    sin6_port
+#define sin_addr    sin6_addr
+#define s_addr	    s6_addr32[3]
+#endif
+
 void server(int listener);
 void client(void);
 
@@ -42,6 +56,7 @@ __attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
 long saw(const char *what, long r);
 /** must() - ends the program with a line where r is negative: what is not what is tested */
 long must(const char *what, long r);
+const char *addr_text(const struct sockaddr_in *a); /* valid until the next call */
 int control_fd(void); /* of tell() and await(), to wait for it and something else */
 void tell(char letter);
 void await(char letter);

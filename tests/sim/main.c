@@ -33,6 +33,7 @@ static int row_print(char *to, size_t room, const struct scenario *sc, uint64_t 
 	int n;
 
 	sim_init(&s, seed, sc->offloads);
+	s.v6 = !strncmp(sc->name, "ip6_", 4);
 	s.trace = tracing;
 	sc->run(&s, &o);
 	sim_check_clean(&s);

@@ -8,7 +8,7 @@ struct outcome { /* one row of a table; all hosts together */
 	uint64_t time_ms, kbit_s, segs, retrans, lost, held_kib_max, worst_ms;
 };
 
-struct scenario {
+struct scenario { /* over IPv6 where the name begins with ip6_ */
 	const char *name, *text;
 	void (*run)(struct sim *s, struct outcome *o);
 	unsigned seeds;

@@ -62,10 +62,13 @@ struct sim_host *sim_host_add(struct sim *s, const struct sim_link *link, const 
 	cfg.region = h->region;
 	memcpy(cfg.dev.mac, h->mac, 6);
 	cfg.dev.mtu_bytes = 1500;
-	cfg.dev.csum = cfg.dev.tso4 = s->offloads;
+	cfg.dev.csum = cfg.dev.tso4 = cfg.dev.tso6 = s->offloads;
 	cfg.dev.gso_max_bytes = 65535;
+	if (s->v6)
+		h->addr = (struct ipaddr){ .b = { 0x20, 1, 0xd, 0xb8, [15] = (uint8_t)(n + 1) } };
 	h->st = stack_init(&cfg, s->now);
-	if (!h->st || stack_addr_add(h->st, h->addr, 24) < 0)
+	if (!h->st || (s->v6 && stack_ip6_start(h->st, &(struct stack_ip6){ .accept_ra = false }, s->now) < 0) ||
+	    stack_addr_add(h->st, h->addr, s->v6 ? 64 : 24) < 0)
 		abort();
 	return h;
 }
@@ -153,7 +156,7 @@ static void garble(struct sim *s, struct vnet_hdr *v, uint8_t *d, uint32_t *len)
 	}
 	if (rnd(&s->rnd) % 8 == 0)
 		*len = 14 + (uint32_t)(rnd(&s->rnd) % (*len - 13));
-	if (*len >= 34) {
+	if (*len >= 34 && get16(d + 12) == 0x0800) {
 		put16(d + 24, 0);
 		put16_raw(d + 24, (uint16_t)~csum_fold(csum_add(0, d + 14, 20)));
 	}
@@ -672,7 +675,7 @@ static const struct app_ops app_accept = { "accept", accept_wake };
 struct app *app_server(struct sim_host *h, uint16_t port, const struct app *proto)
 {
 	struct app *l = app_new(h, &app_accept), *copy = calloc(1, sizeof(*copy));
-	struct endpoint ep = { ipaddr_v4(0), port };
+	struct endpoint ep = { h->sim->v6 ? (struct ipaddr){ .q = { 0 } } : ipaddr_v4(0), port };
 
 	if (!copy)
 		abort();
@@ -685,7 +688,7 @@ struct app *app_server(struct sim_host *h, uint16_t port, const struct app *prot
 	l->want_send = (uintptr_t)copy;
 	l->ended = 1;
 	l->keep = true;
-	l->tcb = tcp_open(h->st, 4, (uintptr_t)l, h->sim->now);
+	l->tcb = tcp_open(h->st, h->sim->v6 ? 6 : 4, (uintptr_t)l, h->sim->now);
 	if (l->tcb && proto->cc)
 		tcp_opts(l->tcb)->cc = (uint8_t)(proto->cc - 1);
 	if (!l->tcb || tcp_bind(h->st, l->tcb, &ep, h->sim->now) < 0 || tcp_listen(h->st, l->tcb, 4096,
@@ -706,7 +709,7 @@ struct app *app_client(struct sim_host *h, struct sim_host *to, uint16_t port, c
 	a->next = next;
 	a->started = now;
 	a->alarm = USEC_NEVER;
-	a->tcb = tcp_open(h->st, 4, (uintptr_t)a, now);
+	a->tcb = tcp_open(h->st, h->sim->v6 ? 6 : 4, (uintptr_t)a, now);
 	if (!a->tcb) {
 		sim_fail(h->sim, "no memory for a socket");
 		return a;

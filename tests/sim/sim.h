@@ -105,7 +105,7 @@ struct sim {
 	size_t n_heap, cap_heap;
 	uint64_t nr;
 	uint32_t keys;
-	bool offloads;
+	bool offloads, v6;	/* v6: host number n has 2001:db8::n */
 	uint64_t steps;
 	bool trace; /* each frame as a line on stdout */
 	const char *failed; /* first thing that went wrong */

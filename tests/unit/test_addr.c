@@ -5,6 +5,9 @@
 #include <string.h>
 #include "../../preload/sock_priv.h"
 
+static struct host fake_host = { .ifindex = 7 };
+struct host *host = &fake_host;
+
 static union sockaddr_any in4(const char *text, uint16_t port)
 {
 	union sockaddr_any a = { .in = { .sin_family = AF_INET, .sin_port = htons(port) } };
@@ -37,13 +40,15 @@ Test(addr, both_families_there_and_back)
 	cr_assert(ipaddr_is_v4(ep.addr));
 }
 
-Test(addr, wildcard_of_ipv6_socket_is_not_mapped)
+Test(addr, wildcard_of_ipv6_socket_is_shown_as_it_was_given)
 {
-	struct endpoint ep = { ipaddr_v4(0), 7 };
-	union sockaddr_any a, want = in6("::", 7);
+	struct endpoint mapped = { ipaddr_v4(0), 7 }, any = { .port = 7 };
+	union sockaddr_any a, want = in6("::ffff:0.0.0.0", 7), want_any = in6("::", 7);
 
-	addr_from_endpoint(6, &ep, &a);
+	addr_from_endpoint(6, &mapped, &a);
 	cr_assert_eq(memcmp(&a.in6, &want.in6, sizeof(a.in6)), 0);
+	addr_from_endpoint(6, &any, &a);
+	cr_assert_eq(memcmp(&a.in6, &want_any.in6, sizeof(a.in6)), 0);
 }
 
 Test(addr, lengths_and_families_as_linux)
@@ -85,4 +90,23 @@ Test(addr, loopback_is_the_whole_net_of_127)
 	cr_assert(ipaddr_is_loopback(ep.addr));
 	addr_to_endpoint(6, &c, sizeof(c.in6), &ep);
 	cr_assert_not(ipaddr_is_loopback(ep.addr));
+}
+
+Test(addr, link_local_addresses_need_the_scope_of_the_device)
+{
+	union sockaddr_any a = in6("fe80::1", 80), b;
+	struct endpoint ep;
+
+	cr_assert_eq(addr_to_endpoint(6, &a, sizeof(a.in6), &ep), -EINVAL, "as Linux");
+	a.in6.sin6_scope_id = 8;
+	cr_assert_eq(addr_to_endpoint(6, &a, sizeof(a.in6), &ep), -EINVAL, "another link's");
+	a.in6.sin6_scope_id = 7;
+	cr_assert_eq(addr_to_endpoint(6, &a, sizeof(a.in6), &ep), 0);
+	addr_from_endpoint(6, &ep, &b);
+	cr_assert_eq(b.in6.sin6_scope_id, 7u);
+	a = in6("2001:db8::1", 80);
+	a.in6.sin6_scope_id = 3;
+	cr_assert_eq(addr_to_endpoint(6, &a, sizeof(a.in6), &ep), 0, "not looked at");
+	addr_from_endpoint(6, &ep, &b);
+	cr_assert_eq(b.in6.sin6_scope_id, 0u);
 }
