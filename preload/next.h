@@ -72,6 +72,6 @@ void next_resolve(void);
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own3_" #name "\n\t"   \
 		".globl own_" #name "\n\t.hidden own_" #name "\n\t.set own_" #name ", own3_" #name "\n"); \
 	result own3_##name params;                                                                   \
-	result own3_##name params
+	__attribute__((used)) result own3_##name params
 
 #endif
