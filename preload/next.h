@@ -65,13 +65,13 @@ void next_resolve(void);
  */
 #define EXPORT(result, name, params)                                                                  \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own_" #name "\n"); \
-	__attribute__((used)) result own_##name params
+	result own_##name params
 
 /** EXPORT_THREE() - same, for a variadic function of three arguments that does not look which type the third has */
 #define EXPORT_THREE(result, name, params)                                                           \
 	__asm__(".globl " #name "\n\t.type " #name ", @function\n\t.set " #name ", own3_" #name "\n\t"   \
 		".globl own_" #name "\n\t.hidden own_" #name "\n\t.set own_" #name ", own3_" #name "\n"); \
-	result own3_##name params;                                                                   \
+	__attribute__((used)) result own3_##name params;                                             \
 	__attribute__((used)) result own3_##name params
 
 #endif

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -358,15 +359,18 @@ def echo_by_turns(net, port=7000, conns=4, rounds=20, most=20000):
     socks = [net.connect(PRIVATE, port) for _ in range(conns)]
     for i in range(rounds):
         want = b"%04d" % i * (most // 4 * (i + 1) // rounds)
+        senders = [threading.Thread(target=s.sendall, args=(want,)) for s in socks]
+        for t in senders:       # beside the reading: a server that writes and we would wait for each other, once the buffers are full
+            t.start()
         for s in socks:
-            s.sendall(want)
-        for s in socks:
-            got = b""
+            got = bytearray()
             while len(got) < len(want):
                 more = s.recv(65536)
                 assert more, "ended after %d of %d octets of round %d" % (len(got), len(want), i)
                 got += more
             assert got == want
+        for t in senders:
+            t.join()
     for s in socks:
         s.shutdown(1)
         assert s.recv(1) == b""

@@ -199,7 +199,7 @@ class Client(threading.Thread):
             if self.run_.over.is_set() and took > 5:
                 raise Broken("over")
             if took > HANG_S and not judged and not self.excused(begin):
-                if took > HANG_S + self.run_.control_lag(begin):
+                if took > HANG_S + self.run_.control_lag(self.server, begin):
                     judged = True
                     self.run_.deeds.note(self.run_.look(self.server, self.sock))
                     self.run_.faults.add(self.run_.faults.hangs, "%s: no %s for %.2f s (pid %s, connected %.3f s ago) %s" %
@@ -357,28 +357,37 @@ class Redis(Client):
 
 
 class Control(threading.Thread):
-    """Asks a server on the kernel's loopback, and notes how long that took: what the machine itself makes everybody wait."""
+    """Asks a server on the kernel's loopback, and notes how long that took: what the machine itself makes everybody wait.
 
-    def __init__(self, run):
+    @forks: a server that forks for each question; a process that is new waits for a CPU longer than one that slept."""
+
+    def __init__(self, run, forks):
         super().__init__(daemon=True)
-        self.run_, self.lags = run, collections.deque(maxlen=20000)
+        self.run_, self.forks, self.lags = run, forks, collections.deque(maxlen=20000)
+
+    def connect(self):
+        with self.run_.net.inside():
+            return socket.create_connection(("127.0.0.1", 7104 if self.forks else 7100))
 
     def run(self):
-        with self.run_.net.inside():
-            s = socket.create_connection(("127.0.0.1", 7100))
+        s = None
         while not self.run_.over.is_set():
             begin = now()
             try:
+                s = s or self.connect()
                 s.sendall(b"x")
                 s.recv(1)
+                if self.forks:
+                    s.close()
+                    s = None
             except OSError:             # the run is over
                 return
             self.lags.append((begin, now() - begin))
-            time.sleep(0.005)
+            time.sleep(0.02 if self.forks else 0.005)
 
     def worst_since(self, since):
         last = self.lags[-1] if self.lags else (now(), 0)
-        pending = now() - sum(last) - 0.005
+        pending = now() - sum(last) - (0.02 if self.forks else 0.005)
         return max([lag for at, lag in list(self.lags) if at + lag >= since] + [pending, 0])
 
 
@@ -719,12 +728,12 @@ class Run:
         up = self.servers[server].up_since
         return up is not None and up < since
 
-    def control_lag(self, since):
-        return self.control.worst_since(since)
+    def control_lag(self, server, since):
+        return (self.control_of_forks if server == "fork" else self.control).worst_since(since)
 
     def look(self, server, sock):
         """For the log: who sleeps where, and what the host knows of a connection that hangs."""
-        out = []
+        out = ["control %.3f s" % self.control_lag(server, now() - 2)]
         for pid in self.servers[server].pids():
             with contextlib.suppress(OSError, IndexError):
                 stat = open("/proc/%d/stat" % pid).read().split()
@@ -750,9 +759,11 @@ class Run:
         self.peer = peer = self.net.start("peer", Options.prog("serve"), "echo:7100", "speak:7102:%d" % SPEAK_BYTES, "sink:7103", name="peer")
         self.net.wait_port(harness.PEER, 7100, peer)
         self.before = self.settled(None)
-        self.control, self.wire = Control(self), Wire(self)
-        self.control.start()
-        self.wire.start()
+        forks = self.net.start("peer", Options.prog("serve"), "--fork", "echo:7104", name="forks")
+        self.net.wait_port(harness.PEER, 7104, forks)
+        self.control, self.control_of_forks, self.wire = Control(self, False), Control(self, True), Wire(self)
+        for helper in (self.control, self.control_of_forks, self.wire):
+            helper.start()
         threading.Thread(target=self.timers_run, daemon=True).start()
         for name, cls in (("nginx", NginxServer), ("redis", RedisServer), ("epoll", EpollServer), ("fork", ForkServer)):
             self.servers[name] = cls(self, name)

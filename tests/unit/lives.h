@@ -104,7 +104,7 @@ static void life_input(struct thr *t)
 	for (int i = 0; i < 3; i++)
 		LIVED((a[i] = sock_accept(t, l, io_now() + PATIENCE)) != NULL);
 	atomic_store(&shared->peer_shuffle, 1);
-	bulk(t, c, 32000);
+	bulk(t, c, 16000);
 	atomic_store(&shared->peer_shuffle, 0);
 	atomic_store(&shared->peer_send_now, 1);
 	for (int i = 0; i < 3; i++)
@@ -323,8 +323,9 @@ static const struct life {
 	void (*live)(struct thr *t);
 	unsigned share; /* of all points, in percent */
 } lives[] = {
-	{ "sockets", life_sockets, 24 }, { "pair", life_pair, 8 }, { "input", life_input, 20 }, { "timers", life_timers, 3 }, { "fork", life_fork, 9 },
-	{ "export", life_export, 7 },	 { "exec", life_exec, 9 },    { "role", life_role, 11 },    { "exit", life_exit, 9 },
+	{ "sockets", life_sockets, 24 }, { "input", life_input, 18 }, { "pair", life_pair, 10 },
+	{ "timers", life_timers, 3 },	 { "fork", life_fork, 9 },    { "export", life_export, 7 },
+	{ "exec", life_exec, 9 },	 { "role", life_role, 11 },   { "exit", life_exit, 9 },
 };
 #define N_LIVES (sizeof(lives) / sizeof(lives[0]))
 

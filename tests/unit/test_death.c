@@ -16,8 +16,8 @@
 #include "sound.h"
 #include "waited.h"
 
-#define KILLS	60
-#define STOPS	24
+#define KILLS	40
+#define STOPS	16
 #define WAIT_MS 100
 #define CPU_MS	40
 #define N_MINE	4	    /* connections of the bystander: two of its making, two of the peer's */
@@ -334,11 +334,19 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 	return s ? strtoull(s, NULL, 0) : otherwise;
 }
 
-/* This process with connections of its own, and a look at each life as it is when nobody ends it. */
-static void bystander(bool with_keeper)
+/* How many of @n points: a life that takes seconds is not among a few. */
+static uint64_t share_of(const struct life *life, uint64_t n)
 {
 	const char *only = getenv("OWNSTACK_DEATH_LIFE");
 
+	if (only)
+		return strcmp(only, life->name) ? 0 : n;
+	return n * life->share / 100 + (life->share >= 5);
+}
+
+/* This process with connections of its own, and a look at each life as it is when nobody ends it. */
+static void bystander(bool with_keeper, uint64_t points)
+{
 	drive_rig(IO_LEVEL_POLL, with_keeper);
 	waited_control();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -351,7 +359,7 @@ static void bystander(bool with_keeper)
 	for (int i = 0; i < N_MINE; i++)
 		open_one(i);
 	for (unsigned k = 0; k < N_LIVES; k++) {
-		if (only && strcmp(only, lives[k].name))
+		if (!share_of(&lives[k], points))
 			continue;
 		cr_assert_not(stepped(victim(&lives[k]), 0, 0, &maps[k]));
 		cr_assert_eq(atomic_load(&shared->failed), 0, "life '%s' cannot be lived, line %d of lives.h", lives[k].name, shared->failed);
@@ -371,10 +379,8 @@ static void at_points(uint64_t n, void (*end)(const struct life *life, const str
 	uint64_t seed = env_number("OWNSTACK_DEATH_SEED", 1);
 
 	for (unsigned k = 0; k < N_LIVES; k++) {
-		uint64_t mine = maps[k].total ? (n * lives[k].share + 99) / 100 : 0;
+		uint64_t mine = share_of(&lives[k], n);
 
-		if (getenv("OWNSTACK_DEATH_LIFE"))
-			mine = maps[k].total ? n : 0;
 		for (uint64_t i = 0; i < mine; i++)
 			end(&lives[k], &maps[k], (i * maps[k].total / mine + seed * 7919) % maps[k].total);
 	}
@@ -406,9 +412,11 @@ static void kill_at(const struct life *life, const struct map *map, uint64_t ste
 
 Test(death, killed_at_any_instruction, .timeout = 14400)
 {
-	bystander(false);
+	uint64_t points = env_number("OWNSTACK_DEATH_KILLS", KILLS);
+
+	bystander(false, points);
 	was = census_take();
-	at_points(env_number("OWNSTACK_DEATH_KILLS", KILLS), kill_at);
+	at_points(points, kill_at);
 	cr_expect_geq(reached, tried * 9 / 10);
 	if (getenv("OWNSTACK_DEATH_KILLS"))
 		printf("killed at %llu points of %llu\n", (unsigned long long)reached, (unsigned long long)tried);
@@ -460,9 +468,11 @@ static void stop_at(const struct life *life, const struct map *map, uint64_t ste
 
 Test(death, stopped_at_any_instruction, .timeout = 14400)
 {
-	bystander(true);
+	uint64_t points = env_number("OWNSTACK_DEATH_STOPS", STOPS);
+
+	bystander(true, points);
 	was = census_take();
-	at_points(env_number("OWNSTACK_DEATH_STOPS", STOPS), stop_at);
+	at_points(points, stop_at);
 	cr_expect_geq(reached, tried / 2);
 	if (getenv("OWNSTACK_DEATH_STOPS"))
 		printf("stopped at %llu points of %llu\n", (unsigned long long)reached, (unsigned long long)tried);

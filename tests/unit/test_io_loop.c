@@ -251,6 +251,52 @@ EACH_HOW(frames_in_keep_count_and_order)
 	rig_close(&r);
 }
 
+/* One batch of what the peer sent, in order from @first; returns its length */
+static int batch_of(struct rig *r, uint32_t first, size_t payload_bytes)
+{
+	struct frame f[64];
+	int k = io_loop_rx(r->l, f, 64, true);
+
+	for (int i = 0; i < k; i++) {
+		const struct test_frame *t = (const void *)(f[i].data - VNET_HDR_BYTES);
+
+		cr_assert_eq(f[i].len, offsetof(struct test_frame, payload) - VNET_HDR_BYTES + payload_bytes);
+		cr_assert_eq(t->number, first + (uint32_t)i);
+	}
+	io_loop_rx_done(r->l);
+	return k;
+}
+
+/* A batch of large frames should not be more than the cache holds; small ones come as many as there are buffers. */
+EACH_HOW(large_frames_come_few_at_a_time_small_ones_many)
+{
+	struct rig r = rig_open(how);
+	static const size_t bytes[] = { 30000, 46, 30000, 46 };
+	uint32_t sent = 0;
+	char cmd[80];
+
+	snprintf(cmd, sizeof(cmd), "ip link set %s mtu 40000", r.peer_if);
+	cr_assert_eq(system(cmd), 0);
+	cr_assert(how->dev == DEV_TAP || system("ip link set va mtu 40000") == 0);
+	drain(&r);
+	for (unsigned round = 0; round < 4; round++) {
+		uint32_t got = 0;
+		int most = 0;
+
+		for (uint32_t i = 0; i < 40; i++)
+			peer_send_len(&r, sent + i, bytes[round]);
+		for (int k; got < 40; got += (uint32_t)k) {
+			k = batch_of(&r, sent + got, bytes[round]);
+			cr_assert(k > 0 || wait_rx(&r, SEC(5)) > 0, "%u of 40", got);
+			if (got >= 16 && k > most) /* the first ones came by the size of those before them */
+				most = k;
+		}
+		cr_expect(bytes[round] > 1500 ? most <= 4 : most >= 8, "round %u: %d at a time", round, most);
+		sent += 40;
+	}
+	rig_close(&r);
+}
+
 EACH_HOW(frames_out_arrive_whole_and_come_back)
 {
 	struct rig r = rig_open(how);
