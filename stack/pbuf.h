@@ -54,7 +54,7 @@ struct pbuf {
 	uint8_t gso_ecn;   /* CWR is set: on the first segment only */
 	uint8_t csum_offset; /* from the transport header: the device finishes the checksum there; 0: it is finished */
 	uint8_t told;	   /* it was for ourselves and has come: to be recorded, not sent */
-	uint8_t hdr[PBUF_HDR_BYTES];
+	_Alignas(8) uint8_t hdr[PBUF_HDR_BYTES]; /* filled from its end: headers of even length are aligned */
 	struct pbuf_frag frag[PBUF_FRAGS_MAX];
 };
 
