@@ -4,7 +4,8 @@
  *
  * A process asks the warden once, gets arena and queue, maps the one and keeps the other as a number. Four descriptors are ours
  * in its table (six where it is a passenger), as high as RLIMIT_NOFILE lets them be, with FD_CLOEXEC: queue, placeholder, link,
- * and the window to the host's network namespace (window.c). Each is known by its inode, and made again where the program closed it. The link is a stream to the keeper: its end says "this image is gone".
+ * and the window to the host's network namespace (window.c). Each is known by its inode, and made again where the program closed
+ * it. The link is a stream to the keeper: its end says "this image is gone".
  *
  * Only raw system calls here (sys.h): we are inside a program whose socket calls we replace.
  */
