@@ -805,6 +805,9 @@ class Run:
         time.sleep(0.3)
         for s in self.servers.values():
             s.end(signal.SIGTERM)
+        # A driver has the last frames it sent in hand until it wakes. Where that was a reset nothing comes back for it, so
+        # something comes: as before the first look, and who is left is awake once more.
+        self.net.wait_port(self.address, 7999, self.holder)
         after = self.settled(self.before)
         for n, was in self.before.items():
             if after[n] != was:
