@@ -19,7 +19,7 @@
 #define ICMP_RATE_BURST	     50
 
 /* Appends octets to the payload of @p in cells of our own. False: out of memory. */
-bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len)
+static bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len)
 {
 	while (len) {
 		struct cell *c = cell_alloc(st, len);
@@ -41,11 +41,22 @@ bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_
 	return true;
 }
 
-/* Sends type and code with @rest (4 octets after the checksum) and @len octets at @data behind it. */
-static void icmp_send(struct stack *st, const struct ip_tx *tx, uint8_t type, uint8_t code, const uint8_t rest[4],
-		      const uint8_t *data, uint32_t len, usec_t now)
+/* ICMPv6 counts the addresses into its checksum, ICMP does not (RFC 4443 2.3). */
+static uint64_t icmp_sum(uint8_t proto, const struct ipaddr *src, const struct ipaddr *dst, uint32_t len)
+{
+	return proto == IPPROTO_NR_ICMP ? 0 : csum_pseudo(src, dst, proto, len);
+}
+
+bool icmp_checksum_holds(const struct ip_rx *ip, const uint8_t *h)
+{
+	return csum_fold(csum_add(icmp_sum(ip->proto, &ip->src, &ip->dst, ip->l4_len), h, ip->l4_len)) == 0xffff;
+}
+
+void icmp_send(struct stack *st, const struct ip_tx *tx, uint8_t type, uint8_t code, const uint8_t rest[4], const uint8_t *data,
+	       uint32_t len, usec_t now)
 {
 	struct pbuf *p = pbuf_alloc(st);
+	uint64_t sum;
 	uint8_t *h;
 
 	if (!p || !icmp_payload(st, p, data, len)) {
@@ -58,8 +69,12 @@ static void icmp_send(struct stack *st, const struct ip_tx *tx, uint8_t type, ui
 	h[1] = code;
 	put16(h + 2, 0);
 	memcpy(h + 4, rest, 4);
-	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(csum_add(0, h, ICMP_HDR_BYTES), data, len)));
-	CNT(st, IcmpOutMsgs);
+	sum = csum_add(icmp_sum(tx->proto, &tx->src, &tx->dst, ICMP_HDR_BYTES + len), h, ICMP_HDR_BYTES);
+	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(sum, data, len)));
+	if (tx->proto == IPPROTO_NR_ICMP)
+		CNT(st, IcmpOutMsgs);
+	else
+		CNT(st, Icmp6OutMsgs);
 	ip_output(st, p, tx, now);
 }
 
@@ -116,7 +131,7 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
 		drop(st, DROP_ICMP_MALFORMED);
 		return;
 	}
-	if (csum_fold(csum_add(0, h, ip->l4_len)) != 0xffff) {
+	if (!icmp_checksum_holds(ip, h)) {
 		CNT(st, IcmpInErrors);
 		drop(st, DROP_ICMP_CHECKSUM);
 		return;

@@ -20,30 +20,6 @@ void icmp6_finish(struct pbuf *p, const struct ipaddr *src, const struct ipaddr 
 	put16_raw(m + 2, (uint16_t)~csum_fold(csum_add(csum_pseudo(src, dst, IP6_ICMP, p->hdr_len), m, p->hdr_len)));
 }
 
-/* Sends type and code with @rest (4 octets after the checksum) and @len octets at @data behind it */
-static void send_message(struct stack *st, const struct ip_tx *tx, uint8_t type, uint8_t code, const uint8_t rest[4],
-			 const uint8_t *data, uint32_t len, usec_t now)
-{
-	struct pbuf *p = pbuf_alloc(st);
-	uint64_t sum;
-	uint8_t *h;
-
-	if (!p || !icmp_payload(st, p, data, len)) {
-		drop(st, DROP_NO_MEMORY);
-		pbuf_free(st, p);
-		return;
-	}
-	h = pbuf_push(p, ICMP_HDR_BYTES);
-	h[0] = type;
-	h[1] = code;
-	put16(h + 2, 0);
-	memcpy(h + 4, rest, 4);
-	sum = csum_add(csum_pseudo(&tx->src, &tx->dst, IP6_ICMP, ICMP_HDR_BYTES + len), h, ICMP_HDR_BYTES);
-	put16_raw(h + 2, (uint16_t)~csum_fold(csum_add(sum, data, len)));
-	CNT(st, Icmp6OutMsgs);
-	ip_output(st, p, tx, now);
-}
-
 /* What was asked of a group is answered from an address of ours, as Linux does (echo_ignore_multicast 0) */
 static void echo_reply(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now)
 {
@@ -56,7 +32,7 @@ static void echo_reply(struct stack *st, const struct frame *f, const struct ip_
 		return;
 	}
 	CNT(st, Icmp6OutEchoReplies);
-	send_message(st, &tx, ICMP6_ECHO_REPLY, 0, h + 4, h + ICMP_HDR_BYTES, ip->l4_len - ICMP_HDR_BYTES, now);
+	icmp_send(st, &tx, ICMP6_ECHO_REPLY, 0, h + 4, h + ICMP_HDR_BYTES, ip->l4_len - ICMP_HDR_BYTES, now);
 }
 
 /**
@@ -97,7 +73,7 @@ void icmp6_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
 		drop(st, DROP_ICMP_MALFORMED);
 		return;
 	}
-	if (csum_fold(csum_add(csum_pseudo(&ip->src, &ip->dst, IP6_ICMP, ip->l4_len), h, ip->l4_len)) != 0xffff) {
+	if (!icmp_checksum_holds(ip, h)) {
 		CNT(st, Icmp6InErrors);
 		drop(st, DROP_ICMP_CHECKSUM);
 		return;
@@ -162,7 +138,7 @@ void icmp6_error(struct stack *st, const struct frame *f, const struct ip_rx *ip
 	if (quote > ICMP_QUOTE_MAX)
 		quote = ICMP_QUOTE_MAX;
 	put32(r, rest);
-	send_message(st, &tx, type, code, r, f->data + ETH_HDR_BYTES, quote, now);
+	icmp_send(st, &tx, type, code, r, f->data + ETH_HDR_BYTES, quote, now);
 }
 
 void icmp6_unreachable_local(struct stack *st, const struct pbuf *p, usec_t now)

@@ -85,8 +85,15 @@ void icmp4_input(struct stack *st, const struct frame *f, const struct ip_rx *ip
 void icmp4_unreachable(struct stack *st, const struct frame *f, const struct ip_rx *ip, uint8_t code, usec_t now);
 /** icmp4_time_exceeded() - a packet did not become whole in time; @f and @ip: its first fragment */
 void icmp4_time_exceeded(struct stack *st, const struct frame *f, const struct ip_rx *ip, usec_t now);
-/** icmp_payload() - appends octets to the payload of @p in cells of our own. False: out of memory */
-bool icmp_payload(struct stack *st, struct pbuf *p, const uint8_t *data, uint32_t len);
+/**
+ * icmp_send() - a message of ICMP or ICMPv6, by @tx->proto
+ * @rest:	4 octets after the checksum
+ * @data:	@len octets behind them; copied
+ */
+void icmp_send(struct stack *st, const struct ip_tx *tx, uint8_t type, uint8_t code, const uint8_t rest[4], const uint8_t *data,
+	       uint32_t len, usec_t now);
+/** icmp_checksum_holds() - of the message at @h, of either kind */
+bool icmp_checksum_holds(const struct ip_rx *ip, const uint8_t *h);
 /** icmp_rate_allows() - may one more error leave; counts it */
 bool icmp_rate_allows(struct stack *st, usec_t now);
 /** ip_tcp_segment() - borrows a segment for us, its IP header checked; its checksum is looked at */
