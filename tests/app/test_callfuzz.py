@@ -28,9 +28,7 @@ def test_same_results(make_net, record_property):
     n, found, once = callfuzz.fuzz(kernel, ours, 60 if Options.full else 20, SEED)
     print("callfuzz: %d programs, %d differences" % (n, len(found) + len(once)))
     record_property("callfuzz_programs", n)
-    print("\n".join(map(str, once)))
-    # what came once in five times, and only so, may be the machine's: ./dev fuzz-calls goes after it
-    assert not found and not any(d.broken for d in once), "\n".join(map(str, found + once))
+    assert not found and not once, "\n".join(map(str, found + once))
     assert n >= 20
     wait_for("the private host to have no socket", lambda: not left(ours))
 

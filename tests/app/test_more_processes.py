@@ -71,6 +71,19 @@ def cat_of(kind):
     return "cat" if kind == "preloaded" else Options.prog("cat")
 
 
+def echoes_and_leaves(net, server, sizes):
+    """@server, at port 7000, echoes so much on a connection each; when it is gone nothing of the host is left."""
+    wait_for("the server", lambda: "up" in server.text() or not server.alive())
+    for i, size in enumerate(sizes):
+        with net.connect(PRIVATE, 7000) as s:
+            echo(s, size, i)
+    assert server.alive(), server.tails()
+    server.kill()
+    server.wait()
+    if net.mode != "kernel":
+        wait_for("every helper to leave", lambda: not net.pids(), 15)
+
+
 @pytest.mark.more
 @pytest.mark.modes("tap", "kernel")
 @pytest.mark.parametrize("kind", ["preloaded", "static"])
@@ -78,15 +91,7 @@ def cat_of(kind):
 def test_handed_on(net, way, kind):
     body = "\n".join("    " + line for line in HAND_ON[way].split("\n"))
     p = net.start("private", PYTHON, "-c", SERVER % body, cat_of(kind), name="server")
-    wait_for("the server", lambda: "up" in p.text() or not p.alive())
-    for i, size in enumerate((0, 1, 5000, 3 << 20)):
-        with net.connect(PRIVATE, 7000) as s:
-            echo(s, size, i)
-    assert p.alive(), p.tails()
-    p.kill()
-    p.wait()
-    if net.mode != "kernel":
-        wait_for("every helper to leave", lambda: not net.pids(), 15)
+    echoes_and_leaves(net, p, (0, 1, 5000, 3 << 20))
 
 
 @pytest.mark.more
@@ -335,15 +340,7 @@ while True:
 def test_in_another_namespace(net, way, kind):
     """The names by which processes of a host find one another belong to a network namespace; its processes may leave it."""
     p = net.start("private", PYTHON, "-c", AWAY_SERVER % AWAY[way], cat_of(kind), name="server")
-    wait_for("the server", lambda: "up" in p.text() or not p.alive())
-    for i, size in enumerate((1, 2, 5000, 3 << 20)):
-        with net.connect(PRIVATE, 7000) as s:
-            echo(s, size, i)
-    assert p.alive(), p.tails()
-    p.kill()
-    p.wait()
-    if net.mode != "kernel":
-        wait_for("every helper to leave", lambda: not net.pids(), 15)
+    echoes_and_leaves(net, p, (1, 2, 5000, 3 << 20))
 
 
 # ---- programs that limit themselves ----
@@ -396,15 +393,7 @@ def test_limited(net, limit, worked):
                   name="server")
     if worked:
         net.wait_port(PRIVATE, 7000, p)
-    wait_for("the server", lambda: "up" in p.text() or not p.alive())
-    for i, size in enumerate((0, 1, 5000, 3 << 20)):
-        with net.connect(PRIVATE, 7000) as s:
-            echo(s, size, i)
-    assert p.alive(), p.tails()
-    p.kill()
-    p.wait()
-    if net.mode != "kernel":
-        wait_for("every helper to leave", lambda: not net.pids(), 15)
+    echoes_and_leaves(net, p, (0, 1, 5000, 3 << 20))
 
 
 @pytest.mark.modes("tap", "kernel")

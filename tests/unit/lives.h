@@ -175,6 +175,17 @@ static void life_timers(struct thr *t)
 	unnumber(t, 100);
 }
 
+/* as preload/ does it when a process ends in good order */
+static inline void process_ends(struct thr *t)
+{
+	gate_close();
+	fdtab_leave(t);
+	thr_enter();
+	shard_lock(t);
+	ready_slot_let_go(t, t->slot);
+	thr_leave(t);
+}
+
 /* A fork child that shares its parent's connection 100, and ends as exit() does. Parent's death is not its own. */
 static inline void life_of_child(uint32_t slot)
 {
@@ -192,12 +203,7 @@ static inline void life_of_child(uint32_t slot)
 	if (f)
 		ping(t, f, 7, MSEC(500));
 	unnumber(t, 101);
-	gate_close();
-	fdtab_leave(t);
-	thr_enter();
-	shard_lock(t);
-	ready_slot_let_go(t, t->slot);
-	thr_leave(t);
+	process_ends(t);
 	_exit(0);
 }
 
@@ -309,12 +315,7 @@ static void life_exit(struct thr *t)
 	file_hold(t, c);
 	thr_leave(t);
 	MARK();
-	gate_close();
-	fdtab_leave(t);
-	thr_enter();
-	shard_lock(t);
-	ready_slot_let_go(t, t->slot);
-	thr_leave(t);
+	process_ends(t);
 	UNMARK();
 }
 

@@ -157,11 +157,9 @@ static inline uint8_t *frame_tcp(struct ipaddr src, struct ipaddr dst, uint32_t 
 	return t;
 }
 
-/* Sends a 20 octet TCP header and @payload octets of @c to @dst, as TCP would. */
-static inline void send_tcp(struct ipaddr dst, struct cell *c, uint32_t payload, uint16_t gso_size,
-			    struct ip_path *path)
+/* Sends a 20 octet TCP header and @payload octets of @c, as TCP would. */
+static inline void send_as_tcp(const struct ip_tx *tx, struct cell *c, uint32_t payload, uint16_t gso_size)
 {
-	struct ip_tx tx = { .src = US, .dst = dst, .proto = 6, .path = path };
 	struct pbuf *p = pbuf_alloc(st);
 	uint8_t *t = pbuf_push(p, 20);
 
@@ -174,7 +172,40 @@ static inline void send_tcp(struct ipaddr dst, struct cell *c, uint32_t payload,
 	if (payload)
 		cr_assert(pbuf_add_frag(p, c, 0, payload));
 	p->gso_size = gso_size;
-	ip_output(st, p, &tx, now);
+	ip_output(st, p, tx, now);
+}
+
+static inline void send_tcp(struct ipaddr dst, struct cell *c, uint32_t payload, uint16_t gso_size,
+			    struct ip_path *path)
+{
+	const struct ip_tx tx = { .src = US, .dst = dst, .proto = 6, .path = path };
+
+	send_as_tcp(&tx, c, payload, gso_size);
+}
+
+/* The first @len octets of the frame in lower_in, in memory of just that size, so that a read beyond the end is seen */
+static inline void feed_cut(uint32_t len)
+{
+	uint8_t *exact = malloc(len + 1);
+
+	memcpy(exact, lower_in, len);
+	in.data = exact;
+	in.len = len;
+	feed();
+	free(exact);
+}
+
+/* 0 to @n - 1 in any order */
+static inline void shuffled(uint32_t *order, uint32_t n, uint64_t *rnd_s)
+{
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i;
+	for (uint32_t i = n - 1; i > 0; i--) {
+		uint32_t j = (uint32_t)(rnd(rnd_s) % (i + 1)), t = order[i];
+
+		order[i] = order[j];
+		order[j] = t;
+	}
 }
 
 static inline void peer_known(void)

@@ -154,19 +154,9 @@ static inline bool got6(uint8_t type, struct ipaddr dst)
 
 static inline void send6(struct ipaddr dst, struct cell *c, uint32_t payload, uint16_t gso_size)
 {
-	struct ip_tx tx = { .src = US6, .dst = dst, .proto = 6, .tos = 0xb8 };
-	struct pbuf *p = pbuf_alloc(st);
-	uint8_t *t = pbuf_push(p, 20);
+	const struct ip_tx tx = { .src = US6, .dst = dst, .proto = 6, .tos = 0xb8 };
 
-	memset(t, 0, 20);
-	put16(t, 80);
-	put16(t + 2, 1000);
-	put32(t + 4, 7777);
-	t[12] = 5 << 4;
-	if (payload)
-		cr_assert(pbuf_add_frag(p, c, 0, payload));
-	p->gso_size = gso_size;
-	ip_output(st, p, &tx, now);
+	send_as_tcp(&tx, c, payload, gso_size);
 }
 
 #endif

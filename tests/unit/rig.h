@@ -159,6 +159,20 @@ static inline bool take(struct rig *r)
 	return true;
 }
 
+/* Checksum of an IPv4 header without options */
+static inline void ip_sum(uint8_t *ip)
+{
+	uint32_t sum = 0;
+
+	ip[10] = ip[11] = 0;
+	for (int i = 0; i < 20; i += 2)
+		sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip[10] = (uint8_t)(~sum >> 8);
+	ip[11] = (uint8_t)~sum;
+}
+
 static inline void peer_sends_(struct rig *r, struct psend s)
 {
 	static uint8_t f[70000];
@@ -206,17 +220,7 @@ static inline void peer_sends_(struct rig *r, struct psend s)
 	ip[8] = 64;
 	ip[9] = 6;
 	memcpy(ip + 12, (uint8_t[]){ 10, 0, 0, 2, 10, 0, 0, 1 }, 8);
-	ip[10] = ip[11] = 0;
-	{
-		uint32_t sum = 0;
-
-		for (int i = 0; i < 20; i += 2)
-			sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		ip[10] = (uint8_t)(~sum >> 8);
-		ip[11] = (uint8_t)~sum;
-	}
+	ip_sum(ip);
 	fr.len = 14 + total;
 	fr.vnet.flags = VNET_F_DATA_VALID;
 	if (s.gso) {

@@ -52,14 +52,7 @@ TEST(pieces_in_any_order_make_the_packet)
 	for (unsigned run = 0; run < 200; run++) {
 		uint32_t order[15], step = run % 2 ? 1480 : 400, n = (LEN + step - 1) / step;
 
-		for (uint32_t i = 0; i < n; i++)
-			order[i] = i;
-		for (uint32_t i = n - 1; i > 0; i--) {
-			uint32_t j = (uint32_t)(rnd(&rnd_s) % (i + 1)), t = order[i];
-
-			order[i] = order[j];
-			order[j] = t;
-		}
+		shuffled(order, n, &rnd_s);
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t off = order[i] * step;
 

@@ -200,19 +200,6 @@ static void frame_make(const struct rig *r, uint8_t *f)
 	t[14] = t[15] = 0xff;
 }
 
-static void ip_sum(uint8_t *ip)
-{
-	uint32_t sum = 0;
-
-	ip[10] = ip[11] = 0;
-	for (int i = 0; i < 20; i += 2)
-		sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	ip[10] = (uint8_t)(~sum >> 8);
-	ip[11] = (uint8_t)~sum;
-}
-
 static uint64_t dropped(const struct rig *r)
 {
 	uint64_t n = 0;
